@@ -1,0 +1,249 @@
+"""Write a trained network as a folder that needs nothing but torch and safetensors."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from odenas.nets import combine, residual, standalone, weights
+from odenas.nets.build import SchemeNetwork, parameters
+from odenas.nets.coefficients import LearnedWeights
+from odenas.nets.residual import ResidualNetwork
+from odenas.nets.source import standalone_source
+from odenas.nets.weights import TableWeights
+from odenas.space.catalogue import describe
+from odenas.space.errors import OdenasError
+
+TOLERANCES = {"float32": 1e-6, "float64": 1e-12}
+"""Largest difference of the exported network's logits, relative to the largest logit."""
+
+# Runs in a fresh process that cannot import odenas.
+_CHECK = """
+import sys
+sys.modules["odenas"] = None
+sys.path.insert(0, ".")
+import torch
+from safetensors.torch import load_file, save_file
+from net import load
+torch.set_num_threads(int(sys.argv[2]))
+images = load_file(sys.argv[1])["images"]
+with torch.no_grad():
+    network = load()
+    logits = {"float32": network(images), "float64": network.double()(images.double())}
+save_file(logits, sys.argv[1])
+"""
+
+
+def export(
+    network: SchemeNetwork,
+    folder: str | Path,
+    *,
+    size: int = 32,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> dict[str, float]:
+    """Write net.py, config.json, model.safetensors and README.md; return the largest relative differences of logits.
+
+    `net.py` is the very source that the network runs on. Before the folder appears, a fresh process that cannot import
+    odenas loads it and must give the logits of `network` in evaluation mode, in float32 and float64. Learned
+    coefficients become constants. The network itself is not changed.
+
+    Args:
+        network: as `build` made it, trained.
+        folder: must not exist, or be empty.
+        size: side of the images, for the check and the snippet in the README.
+        mean, std: of the pixels / 255, per channel; 0 and 1 if not given.
+        provenance: anything JSON-ready that says where the network comes from.
+
+    Raises:
+        OdenasError: the folder holds something or cannot be written, or the exported network differs.
+    """
+    folder = Path(folder).absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OdenasError(f"`--out` is {folder}, which exists already; an export needs a new or empty folder")
+    scheme, channels = network.scheme, network.architecture["channels"]
+    constant = network.weights.frozen() if isinstance(network.weights, LearnedWeights) else network.weights
+    assert isinstance(constant, TableWeights)
+    config = {
+        "architecture": network.architecture,
+        "weights": {"table": constant.table, "steps": constant.steps, "channels": constant.channels},
+        "preprocessing": {
+            "size": size,
+            "mean": list(mean or [0.0] * channels),
+            "std": list(std or [1.0] * channels),
+        },
+        "scheme": {
+            "description": describe(scheme),
+            "order": scheme.order,
+            "zero_stable": scheme.zero_stable,
+            "definition": scheme.to_dict(),
+            "steps": _steps(network),
+        },
+        "parameters": parameters(network),
+        "provenance": dict(provenance or {}),
+    }
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise OdenasError(f"`--out` is {folder}, which cannot be made: {error.strerror}") from None
+    try:
+        source = standalone_source([combine, weights, residual, standalone], _docstring(config))
+        (building / "net.py").write_text(source, encoding="utf-8")
+        save_file(_state(network, constant), building / "model.safetensors")
+        _write(building / "config.json", config)
+        config["parity"] = differences = _differences(network, building, size)
+        _write(building / "config.json", config)
+        (building / "README.md").write_text(_readme(config), encoding="utf-8")
+        building.chmod(0o755)
+        (building / "model.safetensors").chmod(0o644)
+        os.replace(building, folder)
+    except OSError as error:
+        raise OdenasError(f"`--out` is {folder}, which cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return differences
+
+
+def coefficients(network: ResidualNetwork, varying_only: bool = False) -> list[dict[str, Any]]:
+    """Return the weights of every step: stage, block, symbol, index, channel (or None) and value, in a flat list.
+
+    Blocks are counted from 0 in each stage; those before the first step of the scheme have none. With `varying_only`,
+    weights that are the same fixed number for all steps are left out.
+    """
+    rows = []
+    for stage, blocks in enumerate(network.architecture["branches"]):
+        steps = network.weights(stage, torch.float64)
+        for block, step in enumerate(steps, start=1 + len(blocks) - len(steps)):
+            for symbol in ("V", "R", "B"):
+                for index, entry in enumerate(getattr(step, symbol)):
+                    if varying_only and not isinstance(entry, Tensor):
+                        continue
+                    values = entry.detach().flatten().tolist() if isinstance(entry, Tensor) else [entry]
+                    rows += [
+                        {
+                            "stage": stage,
+                            "block": block,
+                            "channel": channel if len(values) > 1 else None,
+                            "symbol": symbol,
+                            "index": index,
+                            "value": value,
+                        }
+                        for channel, value in enumerate(values)
+                    ]
+    return rows
+
+
+def _steps(network: SchemeNetwork) -> list[dict[str, Any]]:
+    """Return the weights of every step, to be read: a number for each, or a list over the channels."""
+    steps: dict[tuple[int, int], dict[str, Any]] = {}
+    for row in coefficients(network):
+        step = steps.setdefault((row["stage"], row["block"]), {"stage": row["stage"], "block": row["block"]})
+        name = row["symbol"] + str(row["index"])
+        step[name] = row["value"] if row["channel"] is None else [*step.get(name, []), row["value"]]
+    return list(steps.values())
+
+
+def _state(network: SchemeNetwork, constant: TableWeights) -> dict[str, Tensor]:
+    state = {name: value for name, value in network.state_dict().items() if not name.startswith("weights.")}
+    state |= {f"weights.{name}": value for name, value in constant.state_dict().items()}
+    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+
+
+def _differences(network: SchemeNetwork, folder: Path, size: int) -> dict[str, float]:
+    """Return the largest difference of logits for each type, relative to the largest logit; raise if it is too large."""
+    shape = (8, network.architecture["channels"], size, size)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "tensors.safetensors"
+        save_file({"images": images}, path)
+        command = [sys.executable, "-I", "-c", _CHECK, str(path), str(torch.get_num_threads())]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OdenasError(f"the exported network does not run: {done.stderr.strip().splitlines()[-1]}")
+        exported = load_file(path)
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+    differences = {}
+    for name, logits in _logits(network, images).items():
+        differences[name] = float((exported[name] - logits).abs().max() / logits.abs().max().clamp_min(1e-30))
+        if not differences[name] <= TOLERANCES[name]:
+            raise OdenasError(
+                f"the exported network's logits differ by {differences[name]:.1e} in {name}, "
+                f"but at most {TOLERANCES[name]:.0e} is allowed"
+            )
+    return differences
+
+
+def _logits(network: SchemeNetwork, images: Tensor) -> dict[str, Tensor]:
+    """Return the logits of a copy of the network on the CPU, in evaluation mode."""
+    twin = deepcopy(network).cpu().eval()
+    with torch.no_grad():
+        return {"float32": twin(images), "float64": twin.double()(images.double())}
+
+
+def _docstring(config: Mapping[str, Any]) -> str:
+    scheme = config["scheme"]
+    return f"""A residual network that steps by the scheme {scheme["description"]} (order {scheme["order"]}).
+
+Written by odenas; it needs torch and safetensors. `load()` returns the trained network, `normalise(images)` prepares
+uint8 images for it. README.md has an example.
+"""
+
+
+def _readme(config: Mapping[str, Any]) -> str:
+    architecture, preprocessing, scheme = config["architecture"], config["preprocessing"], config["scheme"]
+    blocks = 1 + len(architecture["branches"][0])
+    shape = f"4, {architecture['channels']}, {preprocessing['size']}, {preprocessing['size']}"
+    stable = "zero-stable" if scheme["zero_stable"] else "not zero-stable"
+    provenance = "\n".join(f"| {key} | {value} |" for key, value in config["provenance"].items())
+    return f"""# A residual network that steps by {scheme["description"]}
+
+`net.py` (plain PyTorch), `config.json` and `model.safetensors` need torch and safetensors, nothing else.
+In this folder:
+
+```python
+import torch
+from net import load, normalise
+
+network = load()
+images = torch.randint(0, 256, ({shape}), dtype=torch.uint8)  # put yours here
+with torch.no_grad():
+    print(network(normalise(images)).argmax(1))
+```
+
+| | |
+|---|---|
+| scheme | {scheme["description"]}: order {scheme["order"]}, {stable} |
+| layers | {6 * blocks + 2}: 3 stages of {blocks} blocks, widths {architecture["widths"]} |
+| parameters | {config["parameters"]} |
+| input | uint8 images of {architecture["channels"]} channel(s), {preprocessing["size"]} × {preprocessing["size"]} |
+| output | logits of {architecture["classes"]} classes |
+| largest relative difference to the trained network's logits | {config["parity"]["float32"]:.1e} in float32, \
+{config["parity"]["float64"]:.1e} in float64 |
+{provenance}
+
+The scheme's coefficients, learned ones as training left them, are listed step by step in `config.json`.
+"""
+
+
+def _write(path: Path, config: Mapping[str, Any]) -> None:
+    text = json.dumps(config, indent=1, ensure_ascii=False)
+    # Lists of plain values are read more easily on one line.
+    text = re.sub(
+        r"\[[^][{}]*\]", lambda row: " ".join(row.group().split()).replace("[ ", "[").replace(" ]", "]"), text
+    )
+    path.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,143 @@
+"""The command line: `odenas search`, `results`, `export`, `data`, `schemes`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from odenas.space import OdenasError, Scheme, scheme, schemes
+
+USER_ERROR = 2
+TERMINATED = 128 + signal.SIGTERM
+INTERRUPTED = 128 + signal.SIGINT
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="odenas")
+def app() -> None:
+    """Search over numerical schemes: how a residual network steps from layer to layer."""
+
+
+@app.command("search")
+@click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.option("--run", help="Run folder; the same command on it goes on.  [runs/DATA]")
+@click.option("--data", help="Data set.  [digits]")
+@click.option("--trials", type=int, help="Schemes to try.")
+@click.option("--epochs", type=int, help="Epochs of a trial.")
+@click.option("--train-size", type=int, help="Training images.")
+@click.option("--depth", type=int, help="Layers, 6n + 2.")
+@click.option("--width", type=int, help="First stage's channels of the Euler network that sets the budget.")
+@click.option("--params", type=int, help="Parameters of every network; overrides --width.")
+@click.option("--seed", type=int, help="Of everything random.  [0]")
+@click.option("--sampler", help="tpe, random, nsga2 or qmc.  [tpe]")
+@click.option("--workers", type=int, help="Trials at a time.  [as many as fit]")
+@click.option("--gpus", type=float, help="GPUs of a trial, fractions allowed.  [0]")
+@click.option("--address", help="Ray cluster to join.  [one on this machine]")
+def search_command(config: Path | None, **overrides: Any) -> None:
+    """Search for the best scheme, then retrain the best over seeds beside their Euler twins and LM-ResNet.
+
+    CONFIG is a TOML file (README.md lists its keys); an option given here goes before it.
+    """
+    from odenas.search.config import read_config
+    from odenas.search.search import search
+    from odenas.search.terminal import show_confirmation, show_next
+
+    resolved = read_config(config, overrides)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        found = search(resolved)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        click.echo(f"\nStopped. The same command goes on: the run is in {resolved.folder}", err=True)
+        raise SystemExit(TERMINATED if isinstance(stop, SystemExit) else INTERRUPTED) from None
+    show_confirmation(found)
+    show_next(found)
+
+
+@app.command()
+@click.argument("run")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the table of trials: .csv, .parquet or .json.")
+@click.option("--top", type=click.IntRange(1), default=15, show_default=True, help="Rows to print.")
+def results(run: str, out: Path | None, top: int) -> None:
+    """Print the trials of RUN, best first, and what retraining confirmed; or write the whole table."""
+    from odenas.results import leaderboard, load, write_table
+    from odenas.search.terminal import show_confirmation, show_trials
+
+    opened = load(run)
+    if out is None:
+        show_trials(opened, top)
+        show_confirmation(opened)
+        return
+    table = leaderboard(opened)
+    write_table(table, out)
+    click.echo(f"{len(table)} trials written to {out}")
+
+
+@app.command()
+@click.argument("run")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write; must be new or empty.")
+@click.option("--trial", type=int, help="Number of the trial.  [the winner]")
+def export(run: str, out: Path, trial: int | None) -> None:
+    """Write the network of a trial of RUN as a folder that needs only torch and safetensors."""
+    from odenas.search.exporting import export_trial
+
+    number, differences = export_trial(run, trial, out)
+    shown = ", ".join(f"{value:.1e} in {name}" for name, value in differences.items())
+    click.echo(f"Trial {number} exported to {out}: net.py, config.json, model.safetensors, README.md.")
+    click.echo(
+        f"Largest relative difference of its logits, computed in a fresh process, to the trained one's: {shown}."
+    )
+
+
+@app.command()
+@click.argument("name")
+def data(name: str) -> None:
+    """Obtain the data set NAME and verify it."""
+    from odenas.search.data import prepare
+
+    prepare(name, report=click.echo)
+
+
+@app.command("schemes")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def schemes_command(name: str | None, as_json: bool) -> None:
+    """Print what is known of the named schemes, or of one."""
+    from odenas.search.terminal import show_scheme, show_schemes
+
+    if as_json:
+        known = {key: _properties(scheme(key)) for key in ([name] if name else schemes())}
+        click.echo(json.dumps(known[name] if name else known, indent=1))
+    elif name:
+        show_scheme(name)
+    else:
+        show_schemes()
+
+
+def _properties(value: Scheme) -> dict[str, Any]:
+    names = ("order", "zero_stable", "error_constant", "real_interval", "imaginary_interval")
+    return {name: getattr(value, name) for name in names} | {"scheme": value.to_dict()}
+
+
+def main() -> None:
+    """Run the command line; what the user got wrong becomes one line on stderr and exit status 2."""
+    try:
+        app(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        raise SystemExit(0) from None
+    except click.ClickException as error:
+        _refuse(error.format_message())
+    except OdenasError as error:
+        _refuse(str(error))
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _refuse(message: str) -> None:
+    click.echo(f"odenas: {' '.join(message.split())}", err=True)
+    raise SystemExit(USER_ERROR)

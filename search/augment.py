@@ -1,0 +1,35 @@
+"""Augmentation of a whole batch at once, on the device that holds the data."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def augment(images: Tensor, pad: int, flip: bool, generator: torch.Generator) -> Tensor:
+    """Return each image shifted by up to `pad` pixels (zeros come in) and, if `flip`, mirrored with probability ½.
+
+    Args:
+        images: (batch, channels, height, width), any type.
+        pad: largest shift in pixels, up and down, left and right; He et al. 2016 pad CIFAR by 4.
+        flip: whether to mirror left and right.
+        generator: on the CPU, so that a seed gives the same batches on every device.
+    """
+    count, channels, height, width = images.shape
+    if pad:
+        shift = torch.randint(0, 2 * pad + 1, (2, count, 1), generator=generator).to(images.device)
+        rows = shift[0] + torch.arange(height, device=images.device)
+        columns = shift[1] + torch.arange(width, device=images.device)
+    else:
+        rows = torch.arange(height, device=images.device).expand(count, height)
+        columns = torch.arange(width, device=images.device).expand(count, width)
+    if flip:
+        mirrored = (torch.rand((count, 1), generator=generator) < 0.5).to(images.device)
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    if not pad and not flip:
+        return images
+    padded = functional.pad(images, (pad, pad, pad, pad))
+    image = torch.arange(count, device=images.device)[:, None, None, None]
+    channel = torch.arange(channels, device=images.device)[None, :, None, None]
+    return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]

@@ -1,0 +1,141 @@
+"""What a search is told: data, budget, space, sampler, recipe."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from odenas.search.data import DATASETS
+from odenas.search.recipe import Recipe
+from odenas.space import OdenasError, SearchSpace, scheme, schemes
+from odenas.space.errors import unknown
+
+Sampler = Literal["tpe", "random", "nsga2", "qmc"]
+Scheduler = Literal["asha", "none"]
+
+# What a search on each data set means if nothing else is said. On digits, depth 56, width 4 and 6 epochs are where
+# schemes differ by more than the seed does; with more epochs all are level.
+BUDGETS: dict[str, dict[str, Any]] = {
+    "digits": {"depth": 56, "width": 4, "train_size": 600, "epochs": 6, "trials": 48, "recipe": {"batch_size": 32}},
+    "fashion-mnist": {"depth": 20, "width": 8, "train_size": 10_000, "epochs": 5, "trials": 40},
+    "cifar10": {"depth": 20, "width": 16, "train_size": None, "epochs": 30, "trials": 40},
+}
+
+
+class Confirmation(BaseModel):
+    """The retraining that a search ends with: the best schemes, their Euler twins and LM-ResNet, over seeds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    top: int = Field(3, ge=1, description="how many of the best schemes")
+    seeds: int = Field(5, ge=0, description="trainings of each; 0 leaves the confirmation out")
+
+
+class SearchConfig(BaseModel):
+    """A search over schemes. What is not given follows from `data` (BUDGETS); the run folder holds the resolved values.
+
+    Raises:
+        OdenasError: a key is unknown or a value out of range, in one line.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str = Field("digits", description="data set")
+    run: str | None = Field(None, description="run folder; runs/DATA if not given")
+    trials: int = Field(ge=1, description="schemes to try")
+    epochs: int = Field(ge=1, description="budget of a trial")
+    train_size: int | None = Field(ge=1, description="training images; all if none is given")
+    depth: int = Field(ge=8, description="layers, 6n + 2")
+    width: int = Field(ge=1, description="first stage's channels of the forward Euler network that sets the budget")
+    params: int | None = Field(None, ge=1, description="parameter budget of every network; overrides `width`")
+    seed: int = Field(0, ge=0, lt=2**32, description="of everything random")
+    sampler: Sampler = Field("tpe", description="Optuna sampler")
+    scheduler: Scheduler = Field("asha", description="stops poor trials early, or none")
+    grace: int = Field(2, ge=1, description="epochs before asha may stop a trial")
+    reduction: int = Field(3, ge=2, description="asha keeps one trial in so many at each rung")
+    enqueue: tuple[str, ...] = Field(tuple(schemes()), description="named schemes to try first, where in the space")
+    workers: int | None = Field(None, ge=1, description="trials at a time; as many as the CPUs or GPUs hold")
+    cpus: float = Field(1, gt=0, description="CPUs of a trial")
+    gpus: float = Field(0, ge=0, description="GPUs of a trial, fractions allowed")
+    address: str | None = Field(None, description="Ray cluster to join; a local one is started if not given")
+    space: SearchSpace = Field(default_factory=lambda: SearchSpace(steps=(1, 2), order=(1, 2)))
+    recipe: Recipe = Field(default_factory=Recipe)  # type: ignore[arg-type]
+    confirm: Confirmation = Field(default_factory=Confirmation)  # type: ignore[arg-type]
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _one_line(error) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, values: Any) -> Any:
+        name = values.get("data", "digits")
+        if name not in DATASETS:
+            raise unknown("data", name, DATASETS)
+        budget = BUDGETS.get(name, {})
+        recipe = values.get("recipe", {})
+        if isinstance(recipe, Mapping):
+            recipe = {**budget.get("recipe", {}), **recipe}
+        return {**budget, **values, "recipe": recipe}
+
+    @model_validator(mode="after")
+    def _names(self) -> SearchConfig:
+        for name in self.enqueue:
+            scheme(name)
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.run or f"runs/{self.data}")
+
+    def resolved(self) -> dict[str, Any]:
+        """Return all values, JSON-ready: what the run folder keeps."""
+        return self.model_dump(mode="json")
+
+
+# What may differ between the command that began a run and the one that goes on with it.
+MAY_CHANGE = ("run", "trials", "workers", "cpus", "gpus", "address", "confirm")
+
+
+def read_config(path: str | Path | None, overrides: Mapping[str, Any]) -> SearchConfig:
+    """Return the configuration of a TOML file (or of none), with the values of `overrides` that are not None put over it.
+
+    Raises:
+        OdenasError: no such file, not TOML, an unknown key or a value out of range.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise OdenasError(f"`CONFIG` is {path}, which cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise OdenasError(f"`CONFIG` is {path}, which is no TOML: {error}") from None
+    return SearchConfig(**values | {name: value for name, value in overrides.items() if value is not None})
+
+
+def _one_line(error: ValidationError) -> OdenasError:
+    """Return the first thing that is wrong, with the nearest valid key if it is an unknown one."""
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, OdenasError):
+        return cause
+    place = [part for part in first["loc"] if isinstance(part, str)]
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        owner: Any = SearchConfig
+        for part in place[:-1]:
+            owner = owner.model_fields[part].annotation
+        names = owner.__dataclass_fields__ if owner is SearchSpace else owner.model_fields
+        return unknown("key" if len(place) == 1 else f"key of {'.'.join(place[:-1])}", place[-1], names)
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
+    return OdenasError(f"`{'.'.join(place)}` is {first['input']!r}, but {message}")
+
+
+SAMPLERS = get_args(Sampler)

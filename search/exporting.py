@@ -1,0 +1,74 @@
+"""From a run folder to an exported network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from odenas.nets import build, export
+from odenas.results import Run, load
+from odenas.search.config import SearchConfig
+from odenas.search.data import DATASETS
+from odenas.search.train import network_state
+from odenas.search.trial import read_checkpoint
+from odenas.space import OdenasError, Scheme, describe
+
+
+def export_trial(path: str | Path, number: int | None, out: str | Path) -> tuple[int, dict[str, float]]:
+    """Export the network of a trial as training left it; return its number and the differences that `export` found.
+
+    Without a number it is the winner: of the retrained schemes the one with the lowest mean validation error, or
+    before any retraining the trial with the lowest.
+
+    Raises:
+        OdenasError: no run, no such trial, none with weights, or `out` holds something.
+    """
+    run = load(path)
+    number = winner(run) if number is None else number
+    trials = run.trials.set_index("number")
+    if number not in trials.index:
+        raise OdenasError(f"`--trial` is {number}, but {run.path} has the trials 0 to {len(trials) - 1}")
+    row = trials.loc[number]
+    saved = read_checkpoint(run.checkpoint(number))
+    if row["status"] != "COMPLETE" or saved is None:
+        kept = [str(other) for other in trials.index[trials["status"] == "COMPLETE"] if run.checkpoint(other).exists()]
+        raise OdenasError(
+            f"`--trial` is {number}, which has no weights to export ({row['status']}); "
+            f"kept are those of {', '.join(kept) or 'none'}"
+        )
+    config = SearchConfig(**run.config)
+    data_set = DATASETS[config.data]
+    scheme = Scheme.from_dict(json.loads(row["scheme"]))
+    widths = [int(width) for width in row["widths"].split("-")]
+    network = build(scheme, config.depth, classes=data_set.classes, channels=data_set.channels, width=widths)
+    network.load_state_dict(network_state(saved[0]))
+    provenance = {
+        "run": run.path.name,
+        "trial": number,
+        "scheme": describe(scheme),
+        "data": config.data,
+        "training images": int(row["train_size"]),
+        "epochs": int(row["epochs"]),
+        "seed": int(row["seed"]),
+        "validation error (%)": round(float(row["validation_error"]), 4),
+        **{name: value for name, value in run.versions.items() if name in ("odenas", "torch", "commit")},
+    }
+    differences = export(network, out, size=data_set.size, mean=data_set.mean, std=data_set.std, provenance=provenance)
+    return number, differences
+
+
+def winner(run: Run) -> int:
+    """Return the number of the trial that won.
+
+    Raises:
+        OdenasError: no trial of the run is finished.
+    """
+    confirmed = run.confirmations
+    confirmed = confirmed[(confirmed["role"] == "candidate") & (confirmed["status"] == "COMPLETE")]
+    if len(confirmed):
+        # By validation error: the test error is for reporting, choosing by it would bias it.
+        return int(confirmed.groupby("number")["validation_error"].mean().idxmin())
+    finished = run.trials[run.trials["status"] == "COMPLETE"]
+    if not len(finished):
+        raise OdenasError(f"{run.path} has no finished trial; let `odenas search` go on first")
+    return int(finished.sort_values(["validation_error", "params", "number"]).iloc[0]["number"])

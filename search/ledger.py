@@ -1,0 +1,176 @@
+"""The book of a search: what Optuna is told and what the run folder keeps of every trial, in one place."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
+
+from odenas.results import Run
+from odenas.search.config import SearchConfig
+from odenas.space import Scheme, describe, scheme
+
+STATES = {"COMPLETE": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAIL": TrialState.FAIL}
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A trial to run: its number, seed and scheme."""
+
+    number: int
+    seed: int
+    scheme: Scheme
+
+
+class Ledger:
+    """Asks Optuna for schemes and tells it, and the run folder, the truth of what became of them.
+
+    A trial that reached its budget is COMPLETE, one stopped early PRUNED (with its intermediate values), one that
+    failed or became non-finite FAIL. The run folder is the only record: a ledger made on a folder that holds trials
+    takes them up, finished ones as results, running ones as the first to run again.
+    """
+
+    def __init__(self, config: SearchConfig, run: Run) -> None:
+        self.config, self.run, self.space = config, run, config.space
+        self.rows: dict[int, dict[str, Any]] = {}
+        self._resume: list[Draw] = []
+        past = run.trials
+        self.study = optuna.create_study(direction="minimize", sampler=make_sampler(config, len(past)))
+        for row in past.to_dict("records"):
+            self._take_up({name: None if pd.isna(value) else value for name, value in row.items()})
+        known = [scheme(name) for name in config.enqueue]
+        for value in [value for value in known if value in self.space][len(past) :]:
+            self.study.enqueue_trial(self.space.encode(value))
+
+    def ask(self) -> Draw | None:
+        """Return the next trial to run, or None if there is none left."""
+        if self._resume:
+            return self._resume.pop(0)
+        if len(self.rows) >= self.config.trials:
+            return None
+        trial = self.study.ask()
+        value = self.space.suggest(trial)
+        draw = Draw(trial.number, trial_seed(self.config.seed, trial.number), value)
+        self._record(
+            {
+                "number": draw.number,
+                "label": describe(value),
+                "status": "RUNNING",
+                "epochs": 0,
+                "budget": self.config.epochs,
+                "data": self.config.data,
+                "seed": draw.seed,
+                "depth": self.config.depth,
+                **scheme_fields(value),
+                "draw": json.dumps(trial.params),
+                "started": now(),
+                "hostname": socket.gethostname(),
+                **{f"version_{name}": self.run.versions.get(name) for name in ("odenas", "torch")},
+                "commit": self.run.versions.get("commit"),
+            }
+        )
+        return draw
+
+    def report(self, number: int, epoch: Mapping[str, Any], **fields: Any) -> None:
+        """Note an epoch of a running trial; `fields` are columns of the trial that are known by now."""
+        self.run.record_epoch({"number": number, "finished": now(), **epoch})
+        self._trial(number).report(epoch["validation_error"], epoch["epoch"])
+        row = self.rows[number]
+        row.update(fields)
+        row.update({name: epoch[name] for name in ("validation_error", "validation_loss", "train_loss")})
+        row["epochs"] = epoch["epoch"]
+        row["seconds"] = (row.get("seconds") or 0.0) + epoch["seconds"]
+
+    def finish(self, number: int, failure: str | None = None, reason: str | None = None, **fields: Any) -> str:
+        """Note the end of a trial and return its status; `failure` holds the text of what went wrong, if anything did."""
+        row = self.rows[number]
+        error = row.get("validation_error")
+        if failure is not None or error is None or not math.isfinite(error):
+            status, reason = "FAIL", reason or "failed"
+        elif row["epochs"] >= row["budget"]:
+            status, reason = "COMPLETE", "budget reached"
+        else:
+            status, reason = "PRUNED", reason or f"stopped by {self.config.scheduler} at epoch {row['epochs']}"
+        self.study.tell(number, error if status == "COMPLETE" else None, state=STATES[status])
+        self._record(row | fields | {"status": status, "stop_reason": reason, "failure": failure, "finished": now()})
+        return status
+
+    def _take_up(self, row: dict[str, Any]) -> None:
+        """Give Optuna a trial of the run folder back."""
+        number, draw = int(row["number"]), json.loads(row["draw"])
+        self.rows[number] = row
+        fixed = FixedTrial(draw)
+        value = self.space.suggest(fixed)
+        finished = row["status"] in STATES
+        epochs = self.run.epochs
+        errors = epochs[epochs["number"] == number].set_index("epoch")["validation_error"].dropna()
+        frozen: FrozenTrial = create_trial(
+            state=STATES.get(row["status"], TrialState.RUNNING),
+            params=draw,
+            distributions=fixed.distributions,
+            value=row["validation_error"] if row["status"] == "COMPLETE" else None,
+            intermediate_values={int(epoch): float(error) for epoch, error in errors.items()} if finished else {},
+        )
+        self.study.add_trial(frozen)
+        if not finished:
+            self._resume.append(Draw(number, int(row["seed"]), value))
+
+    def _trial(self, number: int) -> optuna.Trial:
+        return optuna.Trial(self.study, self.study.trials[number]._trial_id)
+
+    def _record(self, row: dict[str, Any]) -> None:
+        self.rows[int(row["number"])] = row
+        self.run.record_trial(row)
+
+
+def make_sampler(config: SearchConfig, past: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler that the configuration names; `past` trials shift its seed, so that none is drawn twice."""
+    seed = int(np.random.SeedSequence([config.seed, past]).generate_state(1)[0])
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    samplers: dict[str, Any] = {
+        "tpe": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True),
+        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
+        "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed),
+        "qmc": lambda: optuna.samplers.QMCSampler(seed=seed, warn_independent_sampling=False),
+    }
+    return samplers[config.sampler]()  # type: ignore[no-any-return]
+
+
+def scheme_fields(value: Scheme) -> dict[str, Any]:
+    """Return the columns that describe a scheme."""
+    return {
+        "steps": value.tableau.steps,
+        "stages": value.tableau.stages,
+        "order": value.order,
+        "zero_stable": value.zero_stable,
+        "error_constant": value.error_constant,
+        "real_interval": value.real_interval,
+        "imaginary_interval": value.imaginary_interval,
+        "learning": value.coefficients.learning,
+        "sharing": value.coefficients.sharing,
+        "constraint": value.coefficients.constraint,
+        "scale": value.scale,
+        "start": value.start,
+        "drop_rate": value.stochasticity.rate,
+        "scheme": json.dumps(value.to_dict()),
+    }
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """Return the seed of a trial, different for each number and reproducible from the search's seed."""
+    return int(np.random.SeedSequence([seed, 1, number]).generate_state(1)[0])
+
+
+def now() -> datetime:
+    """Return the present time in UTC."""
+    return datetime.now(UTC)

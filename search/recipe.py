@@ -1,0 +1,54 @@
+"""How a network is trained: optimiser, learning rate, batch."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from odenas.nets.coefficients import LearnedWeights
+
+
+class Recipe(BaseModel):
+    """SGD with Nesterov momentum and a falling learning rate.
+
+    The scheme's learned coefficients are a group of their own, without weight decay: decay would pull LM-ResNet's k to
+    forward Euler, or in its authors' parametrisation to leapfrog, whatever the data say.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    batch_size: int = Field(128, ge=2, description="images in a step")
+    learning_rate: float = Field(0.1, gt=0, description="at the start")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0, description="of all but the scheme's coefficients")
+    coefficient_rate: float = Field(
+        1.0, ge=0, description="learning rate of the scheme's coefficients over the others'"
+    )
+    schedule: Literal["cosine", "step"] = Field("cosine", description="to 0 by a half cosine, or ÷10 at 1/2 and 3/4")
+
+    def optimizer(self, network: nn.Module) -> torch.optim.SGD:
+        """Return the optimiser of a network; its second group, if there is one, holds the learned coefficients."""
+        learned = [
+            parameter
+            for module in network.modules()
+            if isinstance(module, LearnedWeights)
+            for parameter in module.parameters()
+        ]
+        known = {id(parameter) for parameter in learned}
+        others = [parameter for parameter in network.parameters() if id(parameter) not in known]
+        groups = [{"params": others, "weight_decay": self.weight_decay, "scale": 1.0}]
+        if learned:
+            groups.append({"params": learned, "weight_decay": 0.0, "scale": self.coefficient_rate})
+        return torch.optim.SGD(
+            groups, lr=self.learning_rate, momentum=self.momentum, nesterov=self.momentum > 0, foreach=True
+        )
+
+    def rate(self, progress: float) -> float:
+        """Return the learning rate when the share `progress` in [0, 1) of the training is done."""
+        if self.schedule == "cosine":
+            return self.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+        return self.learning_rate * (1 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01)

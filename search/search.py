@@ -1,0 +1,131 @@
+"""A search from configuration to confirmed results: open the run folder, run the trials, retrain the best."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import optuna
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from odenas.nets import build, parameters
+from odenas.results import Run, load
+from odenas.search.cluster import cluster
+from odenas.search.config import MAY_CHANGE, SearchConfig
+from odenas.search.confirm import confirm
+from odenas.search.data import DATASETS
+from odenas.search.data import load as load_data
+from odenas.search.ledger import Ledger
+from odenas.search.progress import Progress
+from odenas.search.tune import run_trials, workers
+from odenas.space import Coefficients, OdenasError, Scheme, Tableau, scheme
+from odenas.space.feasible import slopes_of_order, states_from_reflections
+
+KEPT = 10
+"""Checkpoints of finished trials that a run keeps: those of the best."""
+
+
+def search(config: SearchConfig, console: Console | None = None) -> Run:
+    """Run a search, or go on with the one that the run folder holds; return the run.
+
+    A trial that was finished is not run again, one that was cut off goes on from its last epoch.
+
+    Raises:
+        OdenasError: the folder holds another search or something else, the data cannot be had, no network of this
+            depth meets the budget of parameters, or nobody answers at the address.
+    """
+    console = console or Console()
+    budget = parameter_budget(config)
+    load_data(config.data, train_size=config.train_size, seed=config.seed, report=console.print)
+    run = open_run(config)
+    with _alone(run), _logging_to(run.log), cluster(config.address) as resources:
+        ledger = Ledger(config, run)
+        count = workers(config, resources)
+        title = f"odenas · {config.data} · {budget} parameters · {config.epochs} epochs a trial · {run.path}"
+        with Progress(ledger.rows, config.trials, title, console) as progress:
+            run_trials(ledger, progress, budget, count)
+            if config.confirm.seeds:
+                confirm(run, config, budget, progress, count, config.confirm.top, config.confirm.seeds)
+    return run
+
+
+def parameter_budget(config: SearchConfig) -> int:
+    """Return the number of parameters that all networks of a search come near to.
+
+    Raises:
+        OdenasError: the depth suits no network, or a scheme of the space, or the budget is below the narrowest network.
+    """
+    data_set = DATASETS[config.data]
+    shape = {"classes": data_set.classes, "channels": data_set.channels}
+    for steps in config.space.steps:
+        states = states_from_reflections([0] * (steps - 1))
+        longest = Scheme(Tableau.multistep(states, slopes_of_order(states, [0] * (steps - 1), 1)), Coefficients())
+        build(longest, config.depth, params=config.params, width=1, **shape)
+    return config.params or parameters(build(scheme("euler"), config.depth, width=config.width, **shape))
+
+
+def open_run(config: SearchConfig) -> Run:
+    """Make the run folder, or open the one of the same search.
+
+    Raises:
+        OdenasError: the folder holds something else, or a search with another configuration.
+    """
+    folder = config.folder
+    if not (folder / "run.json").exists():
+        return Run.create(folder, config.resolved(), versions())
+    run, wanted = load(folder), config.resolved()
+    for name in wanted:
+        if name not in MAY_CHANGE and run.config.get(name) != wanted[name]:
+            raise OdenasError(
+                f"`--run` is {folder}, which holds another search: there `{name}` is {run.config.get(name)!r}, "
+                f"here {wanted[name]!r}; choose another folder"
+            )
+    return run
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a run's numbers depend on, and the commit of a checkout."""
+    found = {name: version(name) for name in ("odenas", "torch", "ray", "optuna", "numpy")}
+    found["python"] = platform.python_version()
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return found
+    if done.returncode == 0:
+        found["commit"] = done.stdout.strip()
+    return found
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """Hold the run folder for this process alone."""
+    lock = FileLock(run.path / ".lock", timeout=0)
+    try:
+        with lock:
+            yield
+    except Timeout:
+        raise OdenasError(f"`--run` is {run.path}, where another search is running; wait for it or stop it") from None
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Send what the libraries log to a file, and nothing of it to the console."""
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,154 @@
+"""What the commands print: tables of trials, of retrained schemes, of named schemes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from odenas.results import Run, leaderboard, summary
+from odenas.search.exporting import winner
+from odenas.space import Scheme, describe, scheme, schemes
+from odenas.space.catalogue import CATALOGUE
+
+console = Console()
+if not console.is_terminal:
+    console.width = 120
+
+
+def show_trials(run: Run, top: int) -> None:
+    """Print the best trials of a run."""
+    board = leaderboard(run)
+    counts = board["status"].value_counts()
+    states = ", ".join(f"{counts[name]} {word}" for name, word in STATES.items() if name in counts)
+    table = _table(f"{run.path}: {len(board)} trials ({states})", RIGHT_TRIALS, "#", "trial", "validation error %",
+                   "epochs", "scheme", "order", "params", "")  # fmt: skip
+    for row in board.head(top).to_dict("records"):
+        table.add_row(
+            _text(row["rank"]),
+            _text(row["number"]),
+            _number(row["validation_error"]),
+            f"{row['epochs']}/{row['budget']}",
+            row["label"],
+            _text(row["order"]),
+            _text(row["params"]),
+            "" if row["status"] == "COMPLETE" else _text(row["stop_reason"]) or "running",
+        )
+    console.print(table)
+    if len(board) > top:
+        console.print(f"{len(board) - top} more: --top {len(board)}, or --out table.csv", highlight=False)
+
+
+def show_confirmation(run: Run) -> None:
+    """Print what retraining over seeds says: the test error of each scheme beside that of its Euler twin."""
+    rows = summary(run.confirmations)
+    if not len(rows):
+        return
+    schemes_of = run.confirmations.drop_duplicates("label").set_index("label")["scheme"]
+    # Twins that are one and the same network are one row.
+    rows = rows[~(rows["role"].eq("twin") & rows["label"].map(schemes_of).duplicated())]
+    trials = run.trials.set_index("number")["validation_error"]
+    first = rows.iloc[0]
+    table = _table(
+        f"Retrained over {int(rows['seeds'].max())} seeds: {first['budget']} epochs, "
+        f"{rows['params'].min()} to {rows['params'].max()} parameters",
+        (1, 2, 3), "scheme", "search %", "test error %", "less its Euler twin [95 %]", "",
+    )  # fmt: skip
+    for row in rows.sort_values("mean", na_position="last").to_dict("records"):
+        twin = row["role"] == "twin"
+        label = describe(Scheme.from_dict(json.loads(schemes_of[row["label"]])))
+        table.add_row(
+            label if twin or pd.isna(row["number"]) else f"{label} (trial {row['number']})",
+            "" if twin or pd.isna(row["number"]) else _number(trials[row["number"]]),
+            _spread(row["mean"], row["std"]),
+            _interval(row["difference"], row["difference_low"], row["difference_high"]),
+            "twin" if twin else str(row["verdict"]).split(" than ")[0].split(" of its ")[0].split(" (")[0],
+        )
+    console.print()
+    console.print(table)
+    best = rows[(rows["role"] == "candidate") & (rows["number"] == winner(run))]
+    for row in best.to_dict("records"):
+        console.print(
+            f"[bold]Best: {row['label']}[/bold], by its mean validation error over the seeds.\n"
+            f"On the test images it is {row['verdict']}.",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    console.print(
+        "The difference is paired by seed; ± is the standard deviation over seeds. The column `search` is the\n"
+        "validation error that the search saw: one seed, and the best of many, so expect it to flatter.",
+        style="dim", highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def show_next(run: Run) -> None:
+    """Print where the run lies and what to do with it."""
+    console.print(f"\nThe run: {run.path}   (odenas results {run.path})", highlight=False, soft_wrap=True)
+    console.print(f"The winner as a network of its own: odenas export {run.path} --out network",
+                  highlight=False, soft_wrap=True)  # fmt: skip
+
+
+def show_schemes() -> None:
+    """Print the named schemes."""
+    table = _table(None, (1, 3, 4, 5), "name", "order", "zero-stable", "error constant", "real interval",
+                   "imaginary interval", "what it is")  # fmt: skip
+    for name in schemes():
+        value = scheme(name)
+        what = (CATALOGUE[name].__doc__ or "").split(". Order")[0].splitlines()[0].rstrip(".")
+        table.add_row(
+            name, str(value.order), "yes" if value.zero_stable else "no", f"{value.error_constant:.4g}",
+            f"{value.real_interval:.4g}", f"{value.imaginary_interval:.4g}", what,
+        )  # fmt: skip
+    console.print(table)
+
+
+def show_scheme(name: str) -> None:
+    """Print one named scheme: its weights and what is known of it."""
+    value: Scheme = scheme(name)
+    console.print(f"[bold]{name}[/bold]  {CATALOGUE[name].__doc__}", highlight=False)
+    table = _table(None, (), "", "")
+    weights = value.tableau
+    for label, row in (("states, newest first", weights.V), ("slopes, newest first", weights.slopes)):
+        table.add_row(label, ", ".join(map(str, row)))
+    for label, entry in (
+        ("order", value.order),
+        ("zero-stable", "yes" if value.zero_stable else "no"),
+        ("error constant", f"{value.error_constant:.6g}"),
+        ("stable on the real axis for hλ in", f"(−{value.real_interval:.6g}, 0)"),
+        ("stable on the imaginary axis for |hλ| <", f"{value.imaginary_interval:.6g}"),
+        ("in a network", describe(value) + f", {value.coefficients.learning} coefficients, {value.scale} scale"),
+        ("history begins by", value.start),
+    ):
+        table.add_row(label, str(entry))
+    console.print(table)
+
+
+STATES = {"COMPLETE": "done", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "running"}
+RIGHT_TRIALS = (0, 1, 2, 3, 5, 6)
+
+
+def _table(title: str | None, right: tuple[int, ...], *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index in right else "left", overflow="fold")
+    return table
+
+
+def _text(value: Any) -> str:
+    return "" if pd.isna(value) else str(value)
+
+
+def _number(value: Any) -> str:
+    return "" if pd.isna(value) else f"{value:.2f}"
+
+
+def _spread(mean: Any, std: Any) -> str:
+    return _number(mean) + ("" if pd.isna(std) else f" ± {std:.2f}")
+
+
+def _interval(middle: Any, low: Any, high: Any) -> str:
+    if pd.isna(middle):
+        return ""
+    return f"{middle:+.2f}" + ("" if pd.isna(low) else f" [{low:+.2f}, {high:+.2f}]")

@@ -1,0 +1,159 @@
+"""What runs in a worker: one training of one scheme, by the run's configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from odenas.nets import SchemeNetwork, build, coefficients, parameters
+from odenas.search.config import SearchConfig
+from odenas.search.data import DATASETS, Data, load, load_test
+from odenas.search.train import NonFiniteLoss, Training, evaluate, to
+from odenas.space import Scheme
+
+TRACEBACK_LINES = 12
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def train_trial(task: Mapping[str, Any], report: Report) -> None:
+    """Train one scheme and report after every epoch; what goes wrong is reported, not raised.
+
+    `task` holds the run's resolved configuration ("config"), the budget of parameters ("params"), and of the trial
+    "scheme", "seed" and "checkpoint" (a path). If the checkpoint exists, the training goes on from it. A report has
+    "rows" (the epochs since the last report, or all of them after a resumption), "fields" (columns of the trial),
+    "coefficients" (rows, if they learn), "epoch" and "objective"; or "failure" and "reason".
+    """
+    config, path = SearchConfig(**task["config"]), Path(task["checkpoint"])
+    rows: list[dict[str, Any]] = []
+    try:
+        network = make_network(config, task, Scheme.from_dict(task["scheme"]))
+        training = _training(network, config, task["seed"])
+        fields = _fields(network, config)
+        saved = read_checkpoint(path)
+        if saved:
+            training.restore(saved[0])
+            rows = saved[1]
+            report(_report(training, rows, rows, fields))
+
+        def after_epoch(row: dict[str, Any]) -> None:
+            rows.append(row)
+            write_checkpoint(path, training.state(), rows)
+            report(_report(training, rows, rows[-1:], fields))
+
+        training.run(after_epoch)
+    except NonFiniteLoss as error:
+        report(_failure(len(rows), str(error), str(error)))
+    except Exception as error:  # any failure of a trial is a result of the search
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        text = "\n".join(traceback.format_exc().strip().splitlines()[-TRACEBACK_LINES:])
+        report(_failure(len(rows), reason, text))
+
+
+def retrain(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Train one scheme to its budget and return the columns of a confirmation, the test error among them."""
+    config = SearchConfig(**task["config"])
+    network = make_network(config, task, Scheme.from_dict(task["scheme"]))
+    training = _training(network, config, task["seed"])
+    rows: list[dict[str, Any]] = []
+    result: dict[str, Any] = {"params": parameters(network), "device": device(config), "epochs": config.epochs}
+    try:
+        training.run(rows.append)
+    except NonFiniteLoss as error:
+        return result | {"status": "FAIL", "failure": str(error)}
+    test = to(load_test(config.data), training.device)
+    _, test_error = evaluate(network, test, training.data_set)
+    return result | {
+        "status": "COMPLETE",
+        "test_error": test_error,
+        "seconds": sum(row["seconds"] for row in rows),
+        **{name: rows[-1][name] for name in ("train_loss", "validation_error")},
+    }
+
+
+def make_network(config: SearchConfig, task: Mapping[str, Any], scheme: Scheme) -> SchemeNetwork:
+    """Return the network of a scheme within the run's budget, with initial weights drawn from the trial's seed."""
+    torch.manual_seed(task["seed"])
+    data_set = DATASETS[config.data]
+    return build(scheme, config.depth, classes=data_set.classes, channels=data_set.channels, params=task["params"])
+
+
+def device(config: SearchConfig) -> str:
+    """Return the device that a trial of this configuration trains on."""
+    return "cuda" if config.gpus > 0 and torch.cuda.is_available() else "cpu"
+
+
+def write_checkpoint(path: Path, tensors: dict[str, Tensor], rows: list[dict[str, Any]]) -> None:
+    """Write a training's state and its epochs so far; a reader sees the old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(tensors, temporary, metadata={"rows": json.dumps(rows)})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], list[dict[str, Any]]] | None:
+    """Return a training's state and its epochs, or None if the file is not there or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["rows"])  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=2)
+def _load(name: str, train_size: int | None, seed: int) -> Data:
+    return load(name, train_size=train_size, seed=seed)
+
+
+def _data(config: SearchConfig) -> Data:
+    """Return the data of a run; a worker keeps them from trial to trial."""
+    return _load(config.data, config.train_size, config.seed)
+
+
+def _training(network: SchemeNetwork, config: SearchConfig, seed: int) -> Training:
+    data_set = DATASETS[config.data]
+    return Training(network, _data(config), data_set, config.recipe, config.epochs, seed, device(config))
+
+
+def _fields(network: SchemeNetwork, config: SearchConfig) -> dict[str, Any]:
+    data = _data(config)
+    return {
+        "params": parameters(network),
+        "widths": "-".join(map(str, network.architecture["widths"])),
+        "train_size": len(data.train.labels),
+        "validation_size": len(data.validation.labels),
+        "device": torch.cuda.get_device_name() if device(config) == "cuda" else "cpu",
+    }
+
+
+def _report(
+    training: Training, rows: list[dict[str, Any]], new: list[dict[str, Any]], fields: dict[str, Any]
+) -> dict[str, Any]:
+    learned = training.network.scheme.coefficients  # type: ignore[union-attr]
+    last = len(rows) == training.epochs
+    # Per-channel coefficients are many; they are kept of the last epoch alone.
+    listed = learned.learning == "learned" and (last or learned.sharing != "channel")
+    return {
+        "epoch": len(rows),
+        "objective": rows[-1]["validation_error"],
+        "rows": new,
+        "fields": fields,
+        "coefficients": coefficients(training.network, varying_only=True) if listed else [],  # type: ignore[arg-type]
+    }
+
+
+def _failure(epoch: int, reason: str, text: str) -> dict[str, Any]:
+    # The scheduler must see a number; the worst error is the truth for it, and Optuna is told of a failure.
+    return {"epoch": epoch + 1, "objective": 100.0, "rows": [], "reason": reason, "failure": text}

@@ -1,0 +1,154 @@
+"""The search itself: Ray Tune schedules what the ledger asks for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from types import SimpleNamespace
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from odenas.search.cluster import ray  # first: it sets how ray behaves
+from odenas.search.config import SearchConfig
+from odenas.search.ledger import Draw, Ledger
+from odenas.search.progress import Progress
+from odenas.search.trial import train_trial
+
+RETRIES = 1
+"""How often a trial whose worker was lost is tried again; it goes on from its last epoch."""
+
+
+class LedgerSearcher(Searcher):  # type: ignore[misc]
+    """Hands the ledger's draws to Ray Tune, and Tune's results to the ledger."""
+
+    def __init__(self, ledger: Ledger, progress: Progress, params: int) -> None:
+        super().__init__()
+        self.ledger, self.progress, self.params = ledger, progress, params
+        self.numbers: dict[str, int] = {}
+        self.failures: dict[int, dict[str, str]] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return the configuration of the next trial, or that there is none."""
+        draw = self.ledger.ask()
+        if draw is None:
+            return Searcher.FINISHED
+        self.numbers[trial_id] = draw.number
+        self.progress.update()
+        return {"number": draw.number, "task": task(self.ledger, draw, self.params)}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Note what a trial reports after an epoch."""
+        number, told = self.numbers[trial_id], json.loads(result["told"])
+        if "failure" in told:
+            self.failures[number] = {"failure": told["failure"], "reason": told["reason"]}
+        for row in told["rows"]:
+            if row["epoch"] > self.ledger.rows[number]["epochs"]:
+                self.ledger.report(number, row, **told["fields"])
+        if told.get("coefficients"):
+            self.ledger.run.record_coefficients(number, result["epoch"], told["coefficients"])
+        self.progress.update()
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Note the end of a trial."""
+        number = self.numbers[trial_id]
+        if result and "told" in result and not error:
+            self.on_trial_result(trial_id, result)
+        lost = {"failure": "the worker process ended", "reason": "worker lost"} if error else {}
+        self.ledger.finish(number, **self.failures.get(number, lost))
+        self.progress.update()
+
+    # Tune copies and pickles its searcher to restore it; this one is no copy's to be, and the run folder restores it.
+    def __deepcopy__(self, memo: dict[int, Any]) -> LedgerSearcher:
+        return self
+
+    def __reduce__(self) -> Any:
+        return (Searcher, ())
+
+    def save(self, checkpoint_path: str) -> None:
+        """Do nothing: the run folder is the record."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Do nothing: the run folder is the record."""
+
+
+def run_trials(ledger: Ledger, progress: Progress, params: int, workers: int) -> None:
+    """Run the trials that are left, `workers` at a time, until the ledger has no more."""
+    config = ledger.config
+    resources = {"cpu": config.cpus, "gpu": config.gpus}
+    storage = tempfile.mkdtemp(prefix="odenas-")
+    try:
+        tune.Tuner(
+            tune.with_resources(_trainable, resources),
+            tune_config=tune.TuneConfig(
+                search_alg=LedgerSearcher(ledger, progress, params),
+                scheduler=make_scheduler(ledger),
+                num_samples=-1,
+                max_concurrent_trials=workers,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="trials",
+                storage_path=storage,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+            ),
+        ).fit()
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+
+
+def make_scheduler(ledger: Ledger) -> TrialScheduler:
+    """Return the scheduler that the configuration names, having seen the epochs that the run folder holds."""
+    config = ledger.config
+    if config.scheduler == "none":
+        return FIFOScheduler()
+    scheduler = AsyncHyperBandScheduler(
+        time_attr="epoch",
+        metric="objective",
+        mode="min",
+        max_t=config.epochs,
+        grace_period=min(config.grace, config.epochs),
+        reduction_factor=config.reduction,
+    )
+    epochs = ledger.run.epochs
+    finished = [number for number, row in ledger.rows.items() if row["status"] != "RUNNING"]
+    for number, rows in epochs[epochs["number"].isin(finished)].groupby("number"):
+        past = SimpleNamespace(trial_id=f"past-{number}")
+        scheduler.on_trial_add(None, past)
+        for row in rows.sort_values("epoch").to_dict("records"):
+            scheduler.on_trial_result(None, past, {"epoch": row["epoch"], "objective": row["validation_error"]})
+    return scheduler
+
+
+def task(ledger: Ledger, draw: Draw, params: int) -> dict[str, Any]:
+    """Return what a worker needs to train a draw, JSON-ready."""
+    return {
+        "config": ledger.config.resolved(),
+        "params": params,
+        "scheme": draw.scheme.to_dict(),
+        "seed": draw.seed,
+        "checkpoint": str(ledger.run.checkpoint(draw.number).absolute()),
+    }
+
+
+def workers(config: SearchConfig, resources: dict[str, float]) -> int:
+    """Return how many trials fit on the cluster at once."""
+    room = int(resources.get("CPU", 1) / config.cpus)
+    if config.gpus:
+        room = min(room, int(resources.get("GPU", 0) / config.gpus))
+    return max(1, min(room, config.workers or room))
+
+
+def _trainable(config: dict[str, Any]) -> None:
+    def report(told: dict[str, Any]) -> None:
+        # Tune takes nested results apart; as text they arrive as they left.
+        tune.report({"epoch": told["epoch"], "objective": told["objective"], "told": json.dumps(told)})
+
+    train_trial(config["task"], report)
+
+
+__all__ = ["LedgerSearcher", "make_scheduler", "ray", "run_trials", "task", "workers"]

@@ -1,0 +1,93 @@
+"""Feasible coordinates: every zero-stable k-step method of order p, and no other, as a box of free numbers.
+
+A scheme x_{n+1} = Σ_j V_j x_{n−j} + h Σ_j β_j f(x_{n−j}) has ρ(ζ) = (ζ − 1) q(ζ). It is zero-stable when q is a Schur
+polynomial. The Schur polynomials of degree m are exactly the images of the box (−1, 1)^m of *reflection coefficients*
+under the step-up recursion (Levinson–Durbin; Barndorff-Nielsen & Schou 1973, J. Multivariate Analysis 3, p. 408):
+
+    q_0 = 1,    q_m(ζ) = ζ q_{m−1}(ζ) + κ_m q*_{m−1}(ζ),    q* the polynomial with its coefficients reversed.
+
+One smooth map serves real and complex roots alike, which a list of roots does not. The last coefficient may also be
+κ_m = +1: then all roots of q lie on the unit circle, are simple, and none is 1 (q is para-orthogonal: Szegő,
+Orthogonal Polynomials, 1939, §11.3), which is how the midpoint method (κ_1 = 1) belongs to the box.
+
+The order conditions are linear in β: given the slopes that are left free, the first p slopes follow. The maps use
+only + − × ÷, so that the same source serves Fractions, numpy arrays and torch tensors with gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import cache
+from typing import Any, TypeVar
+
+N = TypeVar("N", bound=Any)
+
+
+def states_from_reflections(reflections: Sequence[N]) -> list[N]:
+    """Return the state weights V (k) of the method with these k − 1 reflection coefficients.
+
+    For k = 2 the one coefficient is the k of P1: V = (1 − κ, κ).
+    """
+    q: list[Any] = [1]
+    for kappa in reflections:
+        padded = [*q, 0]
+        q = [a + kappa * b for a, b in zip(padded, reversed(padded), strict=True)]
+    # ρ = (ζ − 1) q has the coefficients q_j − q_{j−1}; V is minus all but the leading one.
+    return [before - after for before, after in zip(q, [*q[1:], 0], strict=True)]
+
+
+def reflections_from_states(states: Sequence[Fraction]) -> list[Fraction]:
+    """Return the k − 1 reflection coefficients of the state weights V (k): the inverse of the step-up recursion.
+
+    The result lies outside the box where the method is not zero-stable.
+
+    Raises:
+        ZeroDivisionError: a reflection coefficient is −1 (a double root at 1) or +1 before the last.
+    """
+    q = [Fraction(1)]
+    for weight in states[:-1]:
+        q.append(q[-1] - weight)
+    kappas: list[Fraction] = []
+    while len(q) > 1:
+        m, kappa = len(q) - 1, q[-1]
+        if kappa == 1 and not kappas:
+            # All roots on the circle: q' / m is the Schur polynomial that leads to this q.
+            q = [a * Fraction(m - j, m) for j, a in enumerate(q[:-1])]
+        else:
+            q = [(a - kappa * b) / (1 - kappa * kappa) for a, b in zip(q[:-1], reversed(q[1:]), strict=True)]
+        kappas.append(kappa)
+    return kappas[::-1]
+
+
+def slopes_of_order(states: Sequence[N], free: Sequence[N], order: int) -> list[N]:
+    """Return the slope weights β (k) that give the state weights V (k) the order p, the last k − p slopes being free.
+
+    Solves Σ_j β_j (−j)^{q−1} = (1 − Σ_j V_j (−j)^q) / q for q = 1…p (Hairer, Nørsett & Wanner I, III.2.4, with time
+    counted from t_n) for β_0…β_{p−1}.
+    """
+    convert: Any = Fraction if all(isinstance(entry, int | Fraction) for entry in [*states, *free]) else float
+    moments: list[Any] = []
+    for q in range(1, order + 1):
+        right = convert(1) - sum(weight * (-j) ** q for j, weight in enumerate(states))
+        known = sum((weight * (-j) ** (q - 1) for j, weight in enumerate(free, start=order)), convert(0))
+        moments.append(right * convert(Fraction(1, q)) - known)
+    solved = [
+        sum(convert(entry) * moment for entry, moment in zip(row, moments, strict=True))
+        for row in _inverse_vandermonde(order)
+    ]
+    return [*solved, *free]
+
+
+@cache
+def _inverse_vandermonde(size: int) -> tuple[tuple[Fraction, ...], ...]:
+    """Return row i, column q: the coefficient of t^q in the Lagrange polynomial of node −i among 0, −1, …, 1 − size."""
+    rows = []
+    for i in range(size):
+        polynomial = [Fraction(1)]
+        for j in range(size):
+            if j != i:  # times (t + j) / (j − i)
+                shifted, scaled = [Fraction(0), *polynomial], [*(j * c for c in polynomial), Fraction(0)]
+                polynomial = [(a + b) / (j - i) for a, b in zip(shifted, scaled, strict=True)]
+        rows.append(tuple(polynomial))
+    return tuple(rows)
