@@ -38,13 +38,13 @@ class LearnedWeights(nn.Module):
         self.table = plain_table(scheme)
         sharing, spread = scheme.coefficients.sharing, scheme.coefficients.spread
         initial = torch.tensor(self._initial(), dtype=torch.float64)
-        shapes = {
+        shapes: dict[str, list[tuple[int, ...]]] = {
             "shared": [()],
             "step": [(count,) for count in steps],
-            "channel": [(count, width) for count, width in zip(steps, channels, strict=True)],
-        }[sharing]
+            "channel": list(zip(steps, channels, strict=True)),
+        }
         self.coordinates = nn.ParameterList()
-        for shape in shapes:
+        for shape in shapes[sharing]:
             value = initial.view(-1, *(1,) * len(shape)) + spread * (2 * torch.rand(len(initial), *shape) - 1)
             self.coordinates.append(nn.Parameter(self._unbounded(value).float()))
 
@@ -94,7 +94,8 @@ class LearnedWeights(nn.Module):
         if coefficients.constraint == "none":
             return [float(weight) for weight in tableau.V[1:]]
         reflections = reflections_from_states([Fraction(weight) for weight in tableau.V])
-        return [float(value) for value in [*reflections, *filter(None, tableau.slopes[coefficients.order :])]]
+        free = [weight for weight in tableau.slopes[coefficients.order :] if weight != 0]
+        return [*map(float, reflections), *map(float, free)]
 
     def _unbounded(self, value: Tensor) -> Tensor:
         """Return θ with BOUND × tanh(θ) = κ for the reflection coefficients κ, each brought inside the bound."""

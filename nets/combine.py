@@ -13,10 +13,10 @@ Weight = float | Tensor
 
 
 def combine(terms: Iterable[tuple[Weight, Tensor | None]]) -> Tensor:
-    """Return Σ weight × tensor over the terms that are there; a weight is a number or a tensor of shape () or (C, 1, 1)."""
+    """Return Σ weight × tensor over the terms that are there; a weight is a number or a tensor, () or (C, 1, 1)."""
     kept = [(w, x) for w, x in terms if x is not None and (isinstance(w, Tensor) or w != 0)]
     if any(isinstance(w, Tensor) for w, _ in kept) and not torch.compiler.is_compiling():
-        return LinearCombination.apply(*chain.from_iterable(kept))  # type: ignore[no-any-return, no-untyped-call]
+        return LinearCombination.apply(*chain.from_iterable(kept))  # type: ignore[no-any-return]
     return add(kept)
 
 

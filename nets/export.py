@@ -165,7 +165,7 @@ def _state(network: SchemeNetwork, constant: TableWeights) -> dict[str, Tensor]:
 
 
 def _differences(network: SchemeNetwork, folder: Path, size: int) -> dict[str, float]:
-    """Return the largest difference of logits for each type, relative to the largest logit; raise if it is too large."""
+    """Return the largest difference of logits for each type, relative to the largest logit; refuse too large a one."""
     shape = (8, network.architecture["channels"], size, size)
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory() as scratch:
@@ -243,7 +243,5 @@ The scheme's coefficients, learned ones as training left them, are listed step b
 def _write(path: Path, config: Mapping[str, Any]) -> None:
     text = json.dumps(config, indent=1, ensure_ascii=False)
     # Lists of plain values are read more easily on one line.
-    text = re.sub(
-        r"\[[^][{}]*\]", lambda row: " ".join(row.group().split()).replace("[ ", "[").replace(" ]", "]"), text
-    )
+    text = re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)
     path.write_text(text + "\n", encoding="utf-8")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ class Branch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return f(x)."""
         x = self.conv1(functional.relu(self.norm1(x), inplace=True))
-        return self.conv2(functional.relu(self.norm2(x), inplace=True))
+        return self.conv2(functional.relu(self.norm2(x), inplace=True))  # type: ignore[no-any-return]
 
 
 class Shortcut(nn.Module):
@@ -53,7 +53,7 @@ class Shortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the state in the new shape."""
-        return self.conv(functional.relu(self.norm(x), inplace=True))
+        return self.conv(functional.relu(self.norm(x), inplace=True))  # type: ignore[no-any-return]
 
 
 class Stage(nn.Module):
@@ -79,14 +79,14 @@ class Stage(nn.Module):
         slope = self._evaluate(self.first, x, 0)
         states: list[Tensor] = [combine([(1.0, shortcut), (1.0, slope)]), shortcut]
         slopes: list[Tensor | None] = [slope]
-        if start == "copy":
+        if start == "copy" and steps:
             # History begins here; the earlier slopes are the first one below.
             states, slopes = states[:1] * len(steps[0].V), []
         states_read, slopes_read = reach(steps)
         euler = [EULER] * (len(self.blocks) - len(steps))
         for index, (branches, step) in enumerate(zip(self.blocks, chain(euler, steps), strict=True), start=1):
             evaluated: list[Tensor | None] = []
-            for branch, A, U, W in zip(branches, step.A, step.U, step.W, strict=True):
+            for branch, A, U, W in zip(cast(nn.ModuleList, branches), step.A, step.U, step.W, strict=True):
                 stage = combine(chain(pairs(U, states), pairs(W, slopes), pairs(A, evaluated)))
                 evaluated.append(self._evaluate(branch, stage, index))
                 slopes = slopes or [evaluated[0]] * len(step.R)

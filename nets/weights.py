@@ -12,7 +12,7 @@ from odenas.nets.combine import Weight
 
 
 class Step(NamedTuple):
-    """The weights of one step: those of the states and of the earlier slopes newest first, those of the stages in turn."""
+    """The weights of one step: of states and earlier slopes, newest first, and of this step's stages in turn."""
 
     V: Sequence[Weight] = (1.0,)
     R: Sequence[Weight] = ()

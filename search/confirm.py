@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import ray
 
 from odenas.results import Run, leaderboard
-from odenas.search.cluster import ray
 from odenas.search.config import SearchConfig
 from odenas.search.ledger import now
 from odenas.search.progress import Progress
@@ -85,7 +85,8 @@ def _in_parallel(
 ) -> Iterator[tuple[tuple[Scheme, int], dict[str, Any]]]:
     """Yield each job with its result, as they end."""
     remote = ray.remote(retrain).options(num_cpus=config.cpus, num_gpus=config.gpus)
-    waiting, running = list(reversed(jobs)), {}
+    waiting = list(reversed(jobs))
+    running: dict[ray.ObjectRef[Any], tuple[Scheme, int]] = {}
     while waiting or running:
         while waiting and len(running) < workers:
             value, seed = waiting.pop()

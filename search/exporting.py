@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from odenas.nets import build, export
 from odenas.results import Run, load
@@ -28,7 +29,7 @@ def export_trial(path: str | Path, number: int | None, out: str | Path) -> tuple
     trials = run.trials.set_index("number")
     if number not in trials.index:
         raise OdenasError(f"`--trial` is {number}, but {run.path} has the trials 0 to {len(trials) - 1}")
-    row = trials.loc[number]
+    row: dict[str, Any] = {str(name): value for name, value in trials.loc[number].items()}
     saved = read_checkpoint(run.checkpoint(number))
     if row["status"] != "COMPLETE" or saved is None:
         kept = [str(other) for other in trials.index[trials["status"] == "COMPLETE"] if run.checkpoint(other).exists()]
@@ -67,8 +68,9 @@ def winner(run: Run) -> int:
     confirmed = confirmed[(confirmed["role"] == "candidate") & (confirmed["status"] == "COMPLETE")]
     if len(confirmed):
         # By validation error: the test error is for reporting, choosing by it would bias it.
-        return int(confirmed.groupby("number")["validation_error"].mean().idxmin())
+        means = confirmed.groupby("number")["validation_error"].mean()
+        return min((mean, int(number)) for number, mean in means.items())[1]
     finished = run.trials[run.trials["status"] == "COMPLETE"]
     if not len(finished):
         raise OdenasError(f"{run.path} has no finished trial; let `odenas search` go on first")
-    return int(finished.sort_values(["validation_error", "params", "number"]).iloc[0]["number"])
+    return int(finished.sort_values(["validation_error", "params", "number"])["number"].iloc[0])

@@ -47,7 +47,7 @@ class Ledger:
         past = run.trials
         self.study = optuna.create_study(direction="minimize", sampler=make_sampler(config, len(past)))
         for row in past.to_dict("records"):
-            self._take_up({name: None if pd.isna(value) else value for name, value in row.items()})
+            self._take_up({str(name): None if pd.isna(value) else value for name, value in row.items()})
         known = [scheme(name) for name in config.enqueue]
         for value in [value for value in known if value in self.space][len(past) :]:
             self.study.enqueue_trial(self.space.encode(value))
@@ -92,7 +92,7 @@ class Ledger:
         row["seconds"] = (row.get("seconds") or 0.0) + epoch["seconds"]
 
     def finish(self, number: int, failure: str | None = None, reason: str | None = None, **fields: Any) -> str:
-        """Note the end of a trial and return its status; `failure` holds the text of what went wrong, if anything did."""
+        """Note the end of a trial and return its status; `failure` is the text of what went wrong, if anything did."""
         row = self.rows[number]
         error = row.get("validation_error")
         if failure is not None or error is None or not math.isfinite(error):
@@ -113,13 +113,13 @@ class Ledger:
         value = self.space.suggest(fixed)
         finished = row["status"] in STATES
         epochs = self.run.epochs
-        errors = epochs[epochs["number"] == number].set_index("epoch")["validation_error"].dropna()
+        done = epochs[(epochs["number"] == number) & epochs["validation_error"].notna()]
         frozen: FrozenTrial = create_trial(
             state=STATES.get(row["status"], TrialState.RUNNING),
             params=draw,
             distributions=fixed.distributions,
             value=row["validation_error"] if row["status"] == "COMPLETE" else None,
-            intermediate_values={int(epoch): float(error) for epoch, error in errors.items()} if finished else {},
+            intermediate_values=dict(zip(map(int, done["epoch"]), map(float, done["validation_error"]), strict=True)),
         )
         self.study.add_trial(frozen)
         if not finished:

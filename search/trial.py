@@ -141,7 +141,7 @@ def _fields(network: SchemeNetwork, config: SearchConfig) -> dict[str, Any]:
 def _report(
     training: Training, rows: list[dict[str, Any]], new: list[dict[str, Any]], fields: dict[str, Any]
 ) -> dict[str, Any]:
-    learned = training.network.scheme.coefficients  # type: ignore[union-attr]
+    learned = training.network.scheme.coefficients
     last = len(rows) == training.epochs
     # Per-channel coefficients are many; they are kept of the last epoch alone.
     listed = learned.learning == "learned" and (last or learned.sharing != "channel")
@@ -150,7 +150,7 @@ def _report(
         "objective": rows[-1]["validation_error"],
         "rows": new,
         "fields": fields,
-        "coefficients": coefficients(training.network, varying_only=True) if listed else [],  # type: ignore[arg-type]
+        "coefficients": coefficients(training.network, varying_only=True) if listed else [],
     }
 
 

@@ -12,7 +12,6 @@ from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from odenas.search.cluster import ray  # first: it sets how ray behaves
 from odenas.search.config import SearchConfig
 from odenas.search.ledger import Draw, Ledger
 from odenas.search.progress import Progress
@@ -22,7 +21,7 @@ RETRIES = 1
 """How often a trial whose worker was lost is tried again; it goes on from its last epoch."""
 
 
-class LedgerSearcher(Searcher):  # type: ignore[misc]
+class LedgerSearcher(Searcher):
     """Hands the ledger's draws to Ray Tune, and Tune's results to the ledger."""
 
     def __init__(self, ledger: Ledger, progress: Progress, params: int) -> None:
@@ -105,7 +104,7 @@ def make_scheduler(ledger: Ledger) -> TrialScheduler:
     """Return the scheduler that the configuration names, having seen the epochs that the run folder holds."""
     config = ledger.config
     if config.scheduler == "none":
-        return FIFOScheduler()
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
     scheduler = AsyncHyperBandScheduler(
         time_attr="epoch",
         metric="objective",
@@ -116,11 +115,13 @@ def make_scheduler(ledger: Ledger) -> TrialScheduler:
     )
     epochs = ledger.run.epochs
     finished = [number for number, row in ledger.rows.items() if row["status"] != "RUNNING"]
+    # The scheduler reads nothing of a trial but its name, and nothing of the controller.
+    nobody: Any = None
     for number, rows in epochs[epochs["number"].isin(finished)].groupby("number"):
-        past = SimpleNamespace(trial_id=f"past-{number}")
-        scheduler.on_trial_add(None, past)
+        past: Any = SimpleNamespace(trial_id=f"past-{number}")
+        scheduler.on_trial_add(nobody, past)
         for row in rows.sort_values("epoch").to_dict("records"):
-            scheduler.on_trial_result(None, past, {"epoch": row["epoch"], "objective": row["validation_error"]})
+            scheduler.on_trial_result(nobody, past, {"epoch": row["epoch"], "objective": row["validation_error"]})
     return scheduler
 
 
@@ -149,6 +150,3 @@ def _trainable(config: dict[str, Any]) -> None:
         tune.report({"epoch": told["epoch"], "objective": told["objective"], "told": json.dumps(told)})
 
     train_trial(config["task"], report)
-
-
-__all__ = ["LedgerSearcher", "make_scheduler", "ray", "run_trials", "task", "workers"]
