@@ -54,8 +54,16 @@ def build(
         width: channels of the first stage, or of all three, if `params` is not given.
 
     Raises:
-        OdenasError: no n gives the depth, it is too small for the scheme's history, or no width meets the budget.
+        OdenasError: no n gives the depth, it is too small for the scheme's history, no width meets the budget, a number
+            is no integer, or the scheme's first stage reads slopes that its start does not give.
     """
+    given = [("depth", depth), ("classes", classes), ("channels", channels)]
+    given += [] if params is None else [("params", params)]
+    for name, value in [*given, *(("width", each) for each in (width if isinstance(width, Sequence) else [width]))]:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise OdenasError(f"`{name}` is {value!r}, but must be an integer")
+    if scheme.start == "copy" and any(scheme.tableau.W[0]):
+        raise OdenasError("`start` is 'copy', but the tableau's first stage reads earlier slopes; use the start 'euler'")
     blocks, remainder = divmod(depth - 2, 6)
     if remainder or blocks < 1:
         near = max(8, 6 * round((depth - 2) / 6) + 2)
@@ -67,11 +75,11 @@ def build(
             f"{warmup + 2} (depth {6 * (warmup + 2) + 2}) to make one step of its own"
         )
     widths = (width, 2 * width, 4 * width) if isinstance(width, int) else tuple(width)
-    for name, value in (("classes", classes), ("channels", channels), ("width", min(widths, default=0))):
-        if value < 1:
-            raise OdenasError(f"`{name}` is {value}, but must be at least 1")
     if len(widths) != STAGES:
         raise OdenasError(f"`width` has {len(widths)} numbers, but needs one, or {STAGES}: one for each stage")
+    for name, value in (("classes", classes), ("channels", channels), ("width", min(widths))):
+        if value < 1:
+            raise OdenasError(f"`{name}` is {value}, but must be at least 1")
     if params is not None:
         branches = sum(_branches(scheme, blocks))
         widths = _widths(params, branches, classes, channels)
@@ -79,6 +87,9 @@ def build(
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    if scheme.coefficients.learning == "learned":
+        # Drawn last, so that a scheme and its twin start from the same convolutions.
+        network.weights = LearnedWeights(scheme, [blocks - 1 - warmup] * STAGES, widths)
     return network
 
 
@@ -92,17 +103,12 @@ def _network(widths: tuple[int, ...], scheme: Scheme, blocks: int, classes: int,
     steps = [blocks - 1 - _warmup(scheme)] * STAGES
     last = max(1, STAGES * blocks - 1)
     rates = [scheme.stochasticity.rate * index / last for index in range(STAGES * blocks)]
-    weights: nn.Module = (
-        LearnedWeights(scheme, steps, widths)
-        if scheme.coefficients.learning == "learned"
-        else TableWeights(plain_table(scheme), steps)
-    )
     return SchemeNetwork(
         scheme,
         widths=widths,
         branches=[branches] * STAGES,
         drop=[rates[i * blocks : (i + 1) * blocks] for i in range(STAGES)],
-        weights=weights,
+        weights=TableWeights(plain_table(scheme), steps),
         start=scheme.start,
         classes=classes,
         channels=channels,

@@ -36,6 +36,9 @@ class LearnedWeights(nn.Module):
         super().__init__()
         self.scheme, self.steps, self.channels = scheme, list(steps), list(channels)
         self.table = plain_table(scheme)
+        slopes, order = scheme.tableau.slopes, scheme.coefficients.order
+        self.free = [weight != 0 for weight in slopes[order:]]
+        self.alone = order == 1 and not any(slopes[1:])
         sharing, spread = scheme.coefficients.sharing, scheme.coefficients.spread
         initial = torch.tensor(self._initial(), dtype=torch.float64)
         shapes: dict[str, list[tuple[int, ...]]] = {
@@ -52,6 +55,7 @@ class LearnedWeights(nn.Module):
         """Return the weights of the steps of one stage, for states of this type."""
         return unroll(self.table, self.values(stage), self.steps[stage], dtype)
 
+    @torch.no_grad()
     def frozen(self) -> TableWeights:
         """Return the present weights as constants."""
         stages = [self.values(stage) for stage in range(len(self.steps))]
@@ -70,22 +74,20 @@ class LearnedWeights(nn.Module):
         coordinates = self.coordinates[0 if len(self.coordinates) == 1 else stage].double()
         if coordinates.dim() == 1:
             coordinates = coordinates[:, None].expand(-1, self.steps[stage])
-        scheme = self.scheme
-        applied, order = scheme.applied, scheme.coefficients.order
-        if scheme.coefficients.constraint == "none":
+        # Nothing here asks the scheme for what it computes in rational numbers: `torch.compile` follows every line.
+        if self.scheme.coefficients.constraint == "none":
             earlier = list(coordinates.unbind())
-            slopes: list[Any] = [float(weight) for weight in applied.slopes]
-            return {"V": [1 - sum(earlier), *earlier], "R": slopes[1:], "B": slopes[:1]}
-        reflections = scheme.tableau.steps - 1
+            return {"V": [1 - sum(earlier), *earlier], "R": self.table["R"], "B": self.table["B"]}
+        reflections = len(self.table["V"]) - 1
         states = states_from_reflections((BOUND * coordinates[:reflections].tanh()).unbind())
         learned = iter(coordinates[reflections:].unbind())
-        free = [next(learned) if weight != 0 else 0.0 for weight in scheme.tableau.slopes[order:]]
-        slopes = slopes_of_order(states, free, order)
-        if scheme.scale == "absorbed":
+        free: list[Any] = [next(learned) if learns else 0.0 for learns in self.free]
+        slopes = slopes_of_order(states, free, self.scheme.coefficients.order)
+        if self.scheme.scale == "absorbed":
+            # Numbers cost no pass over memory: a single slope's weight 1, and the 0.0 of a slope that is not there.
             total = sum(slopes)
-            # A single slope has weight 1 once the scale is absorbed; as a number it costs no pass over memory.
-            alone = order == 1 and not any(scheme.tableau.slopes[1:])
-            slopes = [1.0, *free] if alone else [slope / total for slope in slopes]
+            scaled = [slope / total if isinstance(slope, Tensor) else slope for slope in slopes]
+            slopes = [1.0, *free] if self.alone else scaled
         return {"V": states, "R": slopes[1:], "B": slopes[:1]}
 
     def _initial(self) -> list[float]:

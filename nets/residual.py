@@ -75,14 +75,12 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor, steps: Sequence[Step], start: str) -> Tensor:
         """Return the last state; `steps` are the weights of the last `len(steps)` blocks, those before are Euler's."""
-        shortcut = self.shortcut(x)
-        slope = self._evaluate(self.first, x, 0)
-        states: list[Tensor] = [combine([(1.0, shortcut), (1.0, slope)]), shortcut]
-        slopes: list[Tensor | None] = [slope]
+        states_read, slopes_read = reach(steps)
+        states, slopes = self._first_block(x)
         if start == "copy" and steps:
             # History begins here; the earlier slopes are the first one below.
             states, slopes = states[:1] * len(steps[0].V), []
-        states_read, slopes_read = reach(steps)
+        states, slopes = states[:states_read], slopes[:slopes_read]
         euler = [EULER] * (len(self.blocks) - len(steps))
         for index, (branches, step) in enumerate(zip(self.blocks, chain(euler, steps), strict=True), start=1):
             evaluated: list[Tensor | None] = []
@@ -95,6 +93,12 @@ class Stage(nn.Module):
             states, slopes = [state, *states][:states_read], [evaluated[0], *slopes][:slopes_read]
         return states[0]
 
+    def _first_block(self, x: Tensor) -> tuple[list[Tensor], list[Tensor | None]]:
+        """Return the states after and before the first block, the latter in the new shape, and the block's slope."""
+        shortcut = self.shortcut(x)
+        slope = self._evaluate(self.first, x, 0)
+        return [combine([(1.0, shortcut), (1.0, slope)]), shortcut], [slope]
+
     def _evaluate(self, branch: nn.Module, x: Tensor, index: int) -> Tensor | None:
         """Return f(x), or None where stochastic depth drops it: one coin for the batch, scaled by 1 / (1 − rate)."""
         rate = self.drop[index]
@@ -102,7 +106,7 @@ class Stage(nn.Module):
             return branch(x)  # type: ignore[no-any-return]
         keep = torch.rand(()) >= rate
         if torch.compiler.is_compiling():
-            return branch(x) * (keep / (1 - rate)).to(x)  # type: ignore[no-any-return]
+            return branch(x) / (1 - rate) * keep.to(x)  # type: ignore[no-any-return]
         return branch(x) / (1 - rate) if keep else None
 
 

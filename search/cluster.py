@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import socket
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +28,30 @@ QUIET = {
 }
 
 
+PATIENCE = 5.0
+"""Seconds to wait for the first answer of an address; Ray itself would try for ten minutes."""
+
+
+def check_address(address: str | None) -> None:
+    """Refuse the address of a Ray cluster where nobody listens.
+
+    Raises:
+        OdenasError: it is not "auto" or HOST:PORT, with or without "ray://" before it, or nobody listens there.
+    """
+    if address in (None, "auto", "local"):
+        return
+    host, _, port = str(address).removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise OdenasError(f"`--address` is {address!r}, but must be HOST:PORT of a Ray cluster's head, or 'auto'")
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+    except OSError as error:
+        raise OdenasError(
+            f"`--address` is {address!r}, where nobody answers ({error.strerror or error}); "
+            "it needs HOST:PORT of a running Ray cluster's head"
+        ) from None
+
+
 @contextmanager
 def cluster(address: str | None) -> Iterator[dict[str, float]]:
     """Start Ray on this machine, or join the cluster at `address`; yield its resources ("CPU", "GPU").
@@ -32,12 +59,14 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
     Raises:
         OdenasError: nobody answers at the address.
     """
+    check_address(address)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="ray")
     started = not ray.is_initialized()
     if started:
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
                 address=address or "local",
@@ -50,6 +79,9 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
                 raise
             reason = str(error).splitlines()[0]
             raise OdenasError(f"`--address` is {address!r}, but no Ray cluster answers there: {reason}") from None
+        if threading.current_thread() is threading.main_thread():
+            # Ray has put its own in place, which prints a stack.
+            signal.signal(signal.SIGTERM, handler)
     try:
         yield dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
     finally:

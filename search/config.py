@@ -57,6 +57,7 @@ class SearchConfig(BaseModel):
     scheduler: Scheduler = Field("asha", description="stops poor trials early, or none")
     grace: int = Field(2, ge=1, description="epochs before asha may stop a trial")
     reduction: int = Field(3, ge=2, description="asha keeps one trial in so many at each rung")
+    keep: int = Field(10, ge=1, description="finished trials whose weights are kept, the best")
     enqueue: tuple[str, ...] = Field(tuple(schemes()), description="named schemes to try first, where in the space")
     workers: int | None = Field(None, ge=1, description="trials at a time; as many as the CPUs or GPUs hold")
     cpus: float = Field(1, gt=0, description="CPUs of a trial")
@@ -101,7 +102,7 @@ class SearchConfig(BaseModel):
 
 
 # What may differ between the command that began a run and the one that goes on with it.
-MAY_CHANGE = ("run", "trials", "workers", "cpus", "gpus", "address", "confirm")
+MAY_CHANGE = ("run", "trials", "keep", "workers", "cpus", "gpus", "address", "confirm")
 
 
 def read_config(path: str | Path | None, overrides: Mapping[str, Any]) -> SearchConfig:

@@ -68,8 +68,8 @@ def winner(run: Run) -> int:
     confirmed = confirmed[(confirmed["role"] == "candidate") & (confirmed["status"] == "COMPLETE")]
     if len(confirmed):
         # By validation error: the test error is for reporting, choosing by it would bias it.
-        means = confirmed.groupby("number")["validation_error"].mean()
-        return min((mean, int(number)) for number, mean in means.items())[1]
+        means = confirmed.groupby("number")["validation_error"].mean().to_frame().reset_index()
+        return int(means.sort_values(["validation_error", "number"])["number"].iloc[0])
     finished = run.trials[run.trials["status"] == "COMPLETE"]
     if not len(finished):
         raise OdenasError(f"{run.path} has no finished trial; let `odenas search` go on first")

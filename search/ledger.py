@@ -6,7 +6,7 @@ import json
 import math
 import socket
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +21,10 @@ from odenas.search.config import SearchConfig
 from odenas.space import Scheme, describe, scheme
 
 STATES = {"COMPLETE": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAIL": TrialState.FAIL}
+
+
+REDRAWS = 20
+"""How often a scheme that was tried already is drawn again before it is tried once more."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Ledger:
         self.config, self.run, self.space = config, run, config.space
         self.rows: dict[int, dict[str, Any]] = {}
         self._resume: list[Draw] = []
+        self._trials: dict[int, optuna.Trial] = {}
+        self._tried: set[Scheme] = set()
         past = run.trials
         self.study = optuna.create_study(direction="minimize", sampler=make_sampler(config, len(past)))
         for row in past.to_dict("records"):
@@ -58,9 +64,10 @@ class Ledger:
             return self._resume.pop(0)
         if len(self.rows) >= self.config.trials:
             return None
-        trial = self.study.ask()
-        value = self.space.suggest(trial)
-        draw = Draw(trial.number, trial_seed(self.config.seed, trial.number), value)
+        number = len(self.rows)
+        trial, value = self._new_scheme()
+        self._trials[number] = trial
+        draw = Draw(number, trial_seed(self.config.seed, number), value)
         self._record(
             {
                 "number": draw.number,
@@ -81,17 +88,19 @@ class Ledger:
         )
         return draw
 
-    def report(self, number: int, epoch: Mapping[str, Any], **fields: Any) -> None:
-        """Note an epoch of a running trial; `fields` are columns of the trial that are known by now."""
-        self.run.record_epoch({"number": number, "finished": now(), **epoch})
-        self._trial(number).report(epoch["validation_error"], epoch["epoch"])
+    def report(self, number: int, epochs: Sequence[Mapping[str, Any]], **fields: Any) -> None:
+        """Note epochs of a running trial, those already noted left out; `fields` are columns of the trial."""
         row = self.rows[number]
         row.update(fields)
-        row.update({name: epoch[name] for name in ("validation_error", "validation_loss", "train_loss")})
-        row["epochs"] = epoch["epoch"]
-        row["seconds"] = (row.get("seconds") or 0.0) + epoch["seconds"]
+        for epoch in epochs:
+            if epoch["epoch"] > row["epochs"]:
+                self.run.record_epoch({"number": number, "finished": now(), **epoch})
+                self._trials[number].report(epoch["validation_error"], epoch["epoch"])
+                row.update({name: epoch[name] for name in ("validation_error", "validation_loss", "train_loss")})
+                row["epochs"] = epoch["epoch"]
+                row["seconds"] = (row.get("seconds") or 0.0) + epoch["seconds"]
 
-    def finish(self, number: int, failure: str | None = None, reason: str | None = None, **fields: Any) -> str:
+    def finish(self, number: int, failure: str | None = None, reason: str | None = None) -> str:
         """Note the end of a trial and return its status; `failure` is the text of what went wrong, if anything did."""
         row = self.rows[number]
         error = row.get("validation_error")
@@ -101,14 +110,28 @@ class Ledger:
             status, reason = "COMPLETE", "budget reached"
         else:
             status, reason = "PRUNED", reason or f"stopped by {self.config.scheduler} at epoch {row['epochs']}"
-        self.study.tell(number, error if status == "COMPLETE" else None, state=STATES[status])
-        self._record(row | fields | {"status": status, "stop_reason": reason, "failure": failure, "finished": now()})
+        self.study.tell(self._trials.pop(number), error if status == "COMPLETE" else None, state=STATES[status])
+        end = {"status": status, "stop_reason": reason, "failure": failure, "finished": now()}
+        self._record(row | end | {"checkpoint": self._checkpoint(number) if status == "COMPLETE" else None})
+        self._keep_best()
         return status
+
+    def _checkpoint(self, number: int) -> str:
+        return str(self.run.checkpoint(number).relative_to(self.run.path))
+
+    def _keep_best(self) -> None:
+        """Delete the weights of finished trials but those of the best."""
+        kept = [row for row in self.rows.values() if row.get("checkpoint")]
+        kept.sort(key=lambda row: (row["validation_error"], row["params"], row["number"]))
+        for row in kept[self.config.keep :]:
+            self._record(row | {"checkpoint": None})
+        for number, row in self.rows.items():
+            if row["status"] != "RUNNING" and not row.get("checkpoint"):
+                self.run.checkpoint(number).unlink(missing_ok=True)
 
     def _take_up(self, row: dict[str, Any]) -> None:
         """Give Optuna a trial of the run folder back."""
         number, draw = int(row["number"]), json.loads(row["draw"])
-        self.rows[number] = row
         fixed = FixedTrial(draw)
         value = self.space.suggest(fixed)
         finished = row["status"] in STATES
@@ -122,11 +145,29 @@ class Ledger:
             intermediate_values=dict(zip(map(int, done["epoch"]), map(float, done["validation_error"]), strict=True)),
         )
         self.study.add_trial(frozen)
+        self._tried.add(value)
+        self.rows[number] = row
         if not finished:
+            last = done.iloc[-1].to_dict() if len(done) else {}
+            measured = {name: last.get(name) for name in ("validation_error", "validation_loss", "train_loss")}
+            row.update(measured, epochs=int(last.get("epoch", 0)), seconds=float(done["seconds"].sum()))
+            self._trials[number] = optuna.Trial(self.study, self.study.trials[-1]._trial_id)
             self._resume.append(Draw(number, int(row["seed"]), value))
 
-    def _trial(self, number: int) -> optuna.Trial:
-        return optuna.Trial(self.study, self.study.trials[number]._trial_id)
+    def _new_scheme(self) -> tuple[optuna.Trial, Scheme]:
+        """Return a draw that was not tried before, if the space seems to hold one."""
+        for _ in range(REDRAWS):
+            trial = self.study.ask()
+            value = self.space.suggest(trial)
+            if value not in self._tried:
+                break
+            # The sampler learns that there is nothing more to learn here.
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            trial = self.study.ask()
+            value = self.space.suggest(trial)
+        self._tried.add(value)
+        return trial, value
 
     def _record(self, row: dict[str, Any]) -> None:
         self.rows[int(row["number"])] = row

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from odenas.nets import build, parameters
 from odenas.results import Run, load
-from odenas.search.cluster import cluster
+from odenas.search.cluster import check_address, cluster
 from odenas.search.config import MAY_CHANGE, SearchConfig
 from odenas.search.confirm import confirm
 from odenas.search.data import DATASETS
@@ -26,9 +26,6 @@ from odenas.search.progress import Progress
 from odenas.search.tune import run_trials, workers
 from odenas.space import Coefficients, OdenasError, Scheme, Tableau, scheme
 from odenas.space.feasible import slopes_of_order, states_from_reflections
-
-KEPT = 10
-"""Checkpoints of finished trials that a run keeps: those of the best."""
 
 
 def search(config: SearchConfig, console: Console | None = None) -> Run:
@@ -43,8 +40,10 @@ def search(config: SearchConfig, console: Console | None = None) -> Run:
     console = console or Console()
     budget = parameter_budget(config)
     load_data(config.data, train_size=config.train_size, seed=config.seed, report=console.print)
-    run = open_run(config)
-    with _alone(run), _logging_to(run.log), cluster(config.address) as resources:
+    check_address(config.address)
+    if (config.folder / "run.json").exists():
+        open_run(config)  # refuses another search's folder before Ray takes its seconds to start
+    with cluster(config.address) as resources, _recording(config) as run:
         ledger = Ledger(config, run)
         count = workers(config, resources)
         title = f"odenas · {config.data} · {budget} parameters · {config.epochs} epochs a trial · {run.path}"
@@ -105,27 +104,23 @@ def versions() -> dict[str, str]:
 
 
 @contextmanager
-def _alone(run: Run) -> Iterator[None]:
-    """Hold the run folder for this process alone."""
-    lock = FileLock(run.path / ".lock", timeout=0)
+def _recording(config: SearchConfig) -> Iterator[Run]:
+    """Open the run folder for this process alone, and send what the libraries log to it and not to the console."""
+    run = open_run(config)
+    lock = FileLock(run.path / ".lock")
     try:
-        with lock:
-            yield
+        lock.acquire(timeout=0)
     except Timeout:
         raise OdenasError(f"`--run` is {run.path}, where another search is running; wait for it or stop it") from None
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Send what the libraries log to a file, and nothing of it to the console."""
     optuna.logging.disable_default_handler()
     optuna.logging.enable_propagation()
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = logging.FileHandler(run.log, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     try:
-        yield
+        yield run
     finally:
         root.removeHandler(handler)
         handler.close()
+        lock.release()

@@ -72,7 +72,7 @@ def show_confirmation(run: Run) -> None:
     best = rows[(rows["role"] == "candidate") & (rows["number"] == winner(run))]
     for row in best.to_dict("records"):
         console.print(
-            f"[bold]Best: {row['label']}[/bold], by its mean validation error over the seeds.\n"
+            f"[bold]Best of those found: {row['label']}[/bold] (by its mean validation error over the seeds).\n"
             f"On the test images it is {row['verdict']}.",
             highlight=False, soft_wrap=True,
         )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from odenas.nets import SchemeNetwork, build, coefficients, parameters
@@ -32,7 +32,7 @@ def train_trial(task: Mapping[str, Any], report: Report) -> None:
     `task` holds the run's resolved configuration ("config"), the budget of parameters ("params"), and of the trial
     "scheme", "seed" and "checkpoint" (a path). If the checkpoint exists, the training goes on from it. A report has
     "rows" (the epochs since the last report, or all of them after a resumption), "fields" (columns of the trial),
-    "coefficients" (rows, if they learn), "epoch" and "objective"; or "failure" and "reason".
+    "coefficients" (rows, if they learn), "epoch" and "objective"; or "failure", "reason" and, of an OSError, "errno".
     """
     config, path = SearchConfig(**task["config"]), Path(task["checkpoint"])
     rows: list[dict[str, Any]] = []
@@ -57,7 +57,7 @@ def train_trial(task: Mapping[str, Any], report: Report) -> None:
     except Exception as error:  # any failure of a trial is a result of the search
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         text = "\n".join(traceback.format_exc().strip().splitlines()[-TRACEBACK_LINES:])
-        report(_failure(len(rows), reason, text))
+        report(_failure(len(rows), reason, text) | {"errno": getattr(error, "errno", None)})
 
 
 def retrain(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def write_checkpoint(path: Path, tensors: dict[str, Tensor], rows: list[dict[str
     """Write a training's state and its epochs so far; a reader sees the old file or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(tensors, temporary, metadata={"rows": json.dumps(rows)})
+        temporary.write_bytes(save(tensors, metadata={"rows": json.dumps(rows)}))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

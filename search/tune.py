@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from odenas.search.config import SearchConfig
 from odenas.search.ledger import Draw, Ledger
 from odenas.search.progress import Progress
 from odenas.search.trial import train_trial
+from odenas.space import OdenasError
 
 RETRIES = 1
 """How often a trial whose worker was lost is tried again; it goes on from its last epoch."""
@@ -42,11 +44,11 @@ class LedgerSearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note what a trial reports after an epoch."""
         number, told = self.numbers[trial_id], json.loads(result["told"])
+        if told.get("errno") == errno.ENOSPC:
+            raise OdenasError(f"`--run` is {self.ledger.run.path}, where no space is left; make room and start again")
         if "failure" in told:
             self.failures[number] = {"failure": told["failure"], "reason": told["reason"]}
-        for row in told["rows"]:
-            if row["epoch"] > self.ledger.rows[number]["epochs"]:
-                self.ledger.report(number, row, **told["fields"])
+        self.ledger.report(number, told["rows"], **told.get("fields", {}))
         if told.get("coefficients"):
             self.ledger.run.record_coefficients(number, result["epoch"], told["coefficients"])
         self.progress.update()
@@ -96,6 +98,12 @@ def run_trials(ledger: Ledger, progress: Progress, params: int, workers: int) ->
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
             ),
         ).fit()
+    except tune.TuneError as error:
+        # Tune wraps what is raised in it; what the user can mend is told as it was.
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OdenasError):
+            cause = cause.__cause__ or cause.__context__
+        raise (cause or error) from None
     finally:
         shutil.rmtree(storage, ignore_errors=True)
 

@@ -83,7 +83,7 @@ def scheme(name: str, **parameters: Any) -> Scheme:
     Raises:
         OdenasError: the name is not in the catalogue, or it has no such parameter.
     """
-    if name not in CATALOGUE:
+    if not isinstance(name, str) or name not in CATALOGUE:
         raise unknown("scheme", name, CATALOGUE)
     valid = inspect.signature(CATALOGUE[name]).parameters
     for parameter in parameters:
@@ -111,8 +111,8 @@ def describe(value: Scheme) -> str:
 
 def _formula(value: Scheme) -> str:
     tableau = value.applied
-    if tableau.stages > 1:
-        return f"{tableau.stages} stages, {tableau.steps} steps, order {value.order}"
+    if not tableau.is_multistep:
+        return f"{tableau.stages} stage(s), {tableau.steps} step(s), order {value.order}"
     weights = [("x", tableau.V), ("f", tableau.slopes)]
     text = ""
     for symbol, row in weights:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 
 class OdenasError(ValueError):
@@ -19,3 +20,20 @@ def unknown(field: str, given: object, valid: Iterable[object]) -> OdenasError:
     near = get_close_matches(str(given), names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return OdenasError(f"`{field}` is {given!r}, but must be one of {', '.join(names)}{hint}")
+
+
+def table(name: str, data: object, keys: Collection[str]) -> dict[str, Any]:
+    """Return `data` as a dict, if it is a mapping with exactly these keys.
+
+    Raises:
+        OdenasError: `data` is no mapping, or a key is unknown or missing.
+    """
+    if not isinstance(data, Mapping):
+        raise OdenasError(f"`{name}` is a {type(data).__name__}, but must be a table of {', '.join(keys)}")
+    for key in data:
+        if key not in keys:
+            raise unknown(f"key of {name}", key, keys)
+    missing = [key for key in keys if key not in data]
+    if missing:
+        raise OdenasError(f"`{name}` lacks {', '.join(missing)}")
+    return dict(data)

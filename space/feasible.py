@@ -1,4 +1,4 @@
-"""Feasible coordinates: every zero-stable k-step method of order p, and no other, as a box of free numbers.
+"""Feasible coordinates: a box of free numbers in which every point is a zero-stable k-step method of order p.
 
 A scheme x_{n+1} = Σ_j V_j x_{n−j} + h Σ_j β_j f(x_{n−j}) has ρ(ζ) = (ζ − 1) q(ζ). It is zero-stable when q is a Schur
 polynomial. The Schur polynomials of degree m are exactly the images of the box (−1, 1)^m of *reflection coefficients*
@@ -8,7 +8,8 @@ under the step-up recursion (Levinson–Durbin; Barndorff-Nielsen & Schou 1973, 
 
 One smooth map serves real and complex roots alike, which a list of roots does not. The last coefficient may also be
 κ_m = +1: then all roots of q lie on the unit circle, are simple, and none is 1 (q is para-orthogonal: Szegő,
-Orthogonal Polynomials, 1939, §11.3), which is how the midpoint method (κ_1 = 1) belongs to the box.
+Orthogonal Polynomials, 1939, §11.3), which is how the midpoint method (κ_1 = 1) belongs to the box. So the box holds
+every method whose roots of q lie all inside the circle or all on it; those with some inside and some on it are limits.
 
 The order conditions are linear in β: given the slopes that are left free, the first p slopes follow. The maps use
 only + − × ÷, so that the same source serves Fractions, numpy arrays and torch tensors with gradients.
@@ -40,10 +41,12 @@ def states_from_reflections(reflections: Sequence[N]) -> list[N]:
 def reflections_from_states(states: Sequence[Fraction]) -> list[Fraction]:
     """Return the k − 1 reflection coefficients of the state weights V (k): the inverse of the step-up recursion.
 
-    The result lies outside the box where the method is not zero-stable.
+    The result lies outside the box where the method is not zero-stable. Where the last is 1 and k > 3, others lead to
+    the same V, for then ζ q_{m−1} + q*_{m−1} does not determine q_{m−1}.
 
     Raises:
-        ZeroDivisionError: a reflection coefficient is −1 (a double root at 1) or +1 before the last.
+        ZeroDivisionError: a reflection coefficient is −1 (a double root at 1) or +1 before the last (a root on the
+            circle beside one in it, or a multiple one).
     """
     q = [Fraction(1)]
     for weight in states[:-1]:

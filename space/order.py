@@ -132,8 +132,7 @@ def _witnesses(tableau: Tableau, vertices: int) -> tuple[Tree, ...]:
     There F_{n−j} = h f(x_{n−j}) has at t the weight Π (−j)^{|c|}/γ(c) = (−j)^{|t|−1} |t|/γ(t), so γ(t) times the
     defect depends on |t| alone, and the bushy tree speaks for all.
     """
-    multistep = tableau.stages == 1 and tableau.U[0][0] == 1 and not any(tableau.U[0][1:]) and not any(tableau.W[0])
-    return (((),) * (vertices - 1),) if multistep else trees(vertices)
+    return (((),) * (vertices - 1),) if tableau.is_multistep else trees(vertices)
 
 
 def _nonzero(row: tuple[Fraction, ...], absolute: bool) -> list[tuple[int, Fraction]]:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from odenas.space.errors import OdenasError, unknown
+from odenas.space.errors import OdenasError, table, unknown
+from odenas.space.feasible import reflections_from_states
 from odenas.space.integrate import integrate
 from odenas.space.order import error_constant, order
 from odenas.space.stability import imaginary_interval, real_interval
-from odenas.space.tableau import Tableau
+from odenas.space.tableau import Row, Tableau
 from odenas.space.zero_stability import zero_stable
 
 FORMAT = 1
@@ -69,6 +70,7 @@ class Coefficients:
         _one_of("sharing", self.sharing, SHARING)
         _one_of("constraint", self.constraint, CONSTRAINTS)
         _integer("order", self.order, 1, 10)
+        object.__setattr__(self, "order", int(self.order))  # JSON knows no numpy integers
         _real("spread", self.spread, 0, 1)
 
 
@@ -127,11 +129,17 @@ class Scheme:
             )
         if self.scale == "absorbed" and not self.zero_stable:
             raise OdenasError("`scale` is 'absorbed', but the tableau is not zero-stable: its slopes may sum to 0")
-        if self.coefficients.learning == "learned" and (self.tableau.stages > 1 or self.tableau.steps < 2):
-            raise OdenasError(
-                f"`learning` is 'learned' for {self.tableau.steps} step(s) and {self.tableau.stages} "
-                "stage(s), but needs 2 steps or more and one stage: else no coefficient is free"
-            )
+        if self.coefficients.learning == "learned":
+            if self.tableau.steps < 2 or not self.tableau.is_multistep:
+                raise OdenasError(
+                    f"`learning` is 'learned' for {self.tableau.steps} step(s) and {self.tableau.stages} "
+                    "stage(s), but needs a linear multistep method of 2 steps or more: else no coefficient is free"
+                )
+            if self.coefficients.constraint == "zero-stable" and not self._has_reflections():
+                raise OdenasError(
+                    "`constraint` is 'zero-stable', but roots of ρ other than 1 lie both on the unit circle and in "
+                    "it, and no reflection coefficients that could learn make such a tableau"
+                )
 
     @cached_property
     def order(self) -> int:
@@ -164,8 +172,18 @@ class Scheme:
         if self.scale == "consistent":
             return self.tableau
         total = sum(self.tableau.slopes, Fraction(0))
-        scaled = {name: tuple(weight / total for weight in getattr(self.tableau, name)) for name in ("B", "R")}
-        return replace(self.tableau, **scaled)
+
+        def scaled(row: Row) -> Row:
+            return tuple(weight / total for weight in row)
+
+        tableau = self.tableau
+        return replace(
+            tableau,
+            B=scaled(tableau.B),
+            R=scaled(tableau.R),
+            A=tuple(map(scaled, tableau.A)),
+            W=tuple(map(scaled, tableau.W)),
+        )
 
     def integrate(
         self,
@@ -182,8 +200,12 @@ class Scheme:
         return integrate(self.tableau, f, x0, h, n, start=start)
 
     def twin(self) -> Scheme:
-        """Return forward Euler with everything else equal: what a claim of gain is made against."""
-        return Scheme(Tableau.multistep((1,), (1,)), stochasticity=self.stochasticity)
+        """Return what a claim of gain is made against: forward Euler with everything else equal.
+
+        The twin of forward Euler with stochastic depth is forward Euler without.
+        """
+        euler = Scheme(Tableau.multistep((1,), (1,)), stochasticity=self.stochasticity)
+        return Scheme(euler.tableau) if self == euler else euler
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scheme JSON-ready; `from_dict` undoes it."""
@@ -203,32 +225,25 @@ class Scheme:
         Raises:
             OdenasError: written by a newer version, a key is missing or unknown, or a value is out of range.
         """
-        fields = _keys("scheme", data, ("format", "tableau", "coefficients", "scale", "start", "stochasticity"))
-        if fields.pop("format") != FORMAT:
+        # First: a newer version may have other keys.
+        if isinstance(data, Mapping) and data.get("format", FORMAT) != FORMAT:
             raise OdenasError(f"`format` of the scheme is {data['format']!r}, but this version reads {FORMAT}")
+        given = table("scheme", data, ("format", "tableau", "coefficients", "scale", "start", "stochasticity"))
+        coefficients, stochasticity = Coefficients.__dataclass_fields__, Stochasticity.__dataclass_fields__
         return cls(
-            tableau=Tableau.from_dict(fields["tableau"]),
-            coefficients=Coefficients(
-                **_keys("coefficients", fields["coefficients"], Coefficients.__dataclass_fields__)
-            ),
-            scale=fields["scale"],
-            start=fields["start"],
-            stochasticity=Stochasticity(
-                **_keys("stochasticity", fields["stochasticity"], Stochasticity.__dataclass_fields__)
-            ),
+            tableau=Tableau.from_dict(given["tableau"]),
+            coefficients=Coefficients(**table("coefficients", given["coefficients"], coefficients)),
+            scale=given["scale"],
+            start=given["start"],
+            stochasticity=Stochasticity(**table("stochasticity", given["stochasticity"], stochasticity)),
         )
 
-
-def _keys(name: str, data: object, names: Any) -> dict[str, Any]:
-    if not isinstance(data, Mapping):
-        raise OdenasError(f"`{name}` is a {type(data).__name__}, but must be a table of {', '.join(names)}")
-    for key in data:
-        if key not in names:
-            raise unknown(f"key of {name}", key, names)
-    missing = [key for key in names if key not in data]
-    if missing:
-        raise OdenasError(f"`{name}` lacks {', '.join(missing)}")
-    return dict(data)
+    def _has_reflections(self) -> bool:
+        try:
+            reflections_from_states([Fraction(weight) for weight in self.tableau.V])
+        except ZeroDivisionError:
+            return False
+        return True
 
 
 def _one_of(name: str, value: object, valid: Mapping[str, str]) -> None:

@@ -33,14 +33,16 @@ class SearchSpace:
 
     Every draw is zero-stable and of its stated order by construction (`odenas.space.feasible`); none is rejected.
     A field with one value fixes that choice. Coordinates are kept to three decimals, so that a drawn scheme is exact in
-    rational arithmetic and can be read and typed.
+    rational arithmetic and can be read and typed. With one step there is forward Euler alone: nothing learns, and
+    `scale` and `start` would change nothing.
 
     Args:
         steps: numbers k of steps to choose from, 1 to 5.
         order: orders to choose from; a draw takes one that is at most its k (first Dahlquist barrier for explicit
             methods: order ≤ k).
         reflection: interval of the k − 1 reflection coefficients, within (−1, 1]; for two steps that is the k of
-            LM-ResNet. The value 1 is reached by the last coefficient alone.
+            LM-ResNet. The value 1 is reached by the last coefficient alone, of up to three steps: with more, many
+            reflection coefficients that end in 1 make one and the same scheme.
         free_slopes: whether the slopes older than the order conditions need may be other than zero.
         slope: interval of those slopes.
         scale, start: see `odenas.space.scheme`.
@@ -50,7 +52,8 @@ class SearchSpace:
         stochastic_depth: whether to choose from without and with it.
 
     Raises:
-        OdenasError: a field is empty or out of range, or no order fits the fewest steps.
+        OdenasError: a field is empty or out of range, an interval's end has more than three decimals, or some
+            number of steps is left without an order, a reflection coefficient or a way to learn.
     """
 
     steps: tuple[int, ...] = (1, 2, 3)
@@ -84,35 +87,48 @@ class SearchSpace:
 
     def __post_init__(self) -> None:
         for name, valid in self.CHOICES.items():
-            values = tuple(getattr(self, name))
-            object.__setattr__(self, name, values)
+            values = self._listed(name)
+            for value in values:
+                if not any(type(value) is type(entry) and value == entry for entry in valid):
+                    raise unknown(name, value, valid)
             if not values or len(set(values)) < len(values):
                 raise OdenasError(f"`{name}` is {list(values)!r}, but needs one or more different values")
-            for value in values:
-                if not any(value == entry and type(value) is type(entry) for entry in valid):
-                    raise unknown(name, value, valid)
         for name, low, high in (("reflection", -0.999, 1.0), ("slope", -10.0, 10.0), ("drop", 0.001, 0.99)):
-            ends = tuple(getattr(self, name))
-            object.__setattr__(self, name, ends)
-            if len(ends) != 2 or not low <= ends[0] <= ends[1] <= high:
+            ends = self._listed(name)
+            numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends)
+            if not numbers or len(ends) != 2 or not low <= ends[0] <= ends[1] <= high:
                 raise OdenasError(f"`{name}` is {list(ends)!r}, but must be two rising numbers from {low} to {high}")
-        if not 0 <= self.spread <= 1:
-            raise OdenasError(f"`spread` is {self.spread!r}, but must be a number from 0 to 1")
+            if any(round(end * RESOLUTION) / RESOLUTION != end for end in ends):
+                raise OdenasError(f"`{name}` is {list(ends)!r}, but its ends must have at most three decimals")
+        Coefficients(spread=self.spread)
         if min(self.order) > min(self.steps):
             raise OdenasError(
                 f"`order` starts at {min(self.order)}, but a zero-stable explicit method of {min(self.steps)} step(s) "
                 f"has at most order {min(self.steps)} (first Dahlquist barrier)"
+            )
+        below = 1 - 1 / RESOLUTION
+        if max(self.steps) > 2 and self.reflection[0] > below:
+            raise OdenasError(
+                f"`reflection` is {list(self.reflection)!r}, but must start at {below} or below for {max(self.steps)} "
+                "steps: only the last coefficient may be 1"
+            )
+        if 1 in self.steps and "fixed" not in self.learning:
+            raise OdenasError(
+                f"`learning` is {list(self.learning)!r}, but with one step nothing can learn: allow 'fixed' too, or "
+                "leave 1 out of `steps`"
             )
 
     def suggest(self, trial: Trial) -> Scheme:
         """Return the scheme that an Optuna trial draws; the parameters asked for depend on those drawn before."""
 
         def choose(name: str, values: tuple[Any, ...]) -> Any:
-            return values[0] if len(values) == 1 else trial.suggest_categorical(name, list(values))
+            settled = len(values) == 1 and not isinstance(trial, _Recorder)
+            return values[0] if settled else trial.suggest_categorical(name, list(values))
 
         def draw(name: str, interval: tuple[float, float]) -> Fraction:
             low, high = interval
-            value = low if low == high else trial.suggest_float(name, low, high)
+            settled = low == high and not isinstance(trial, _Recorder)
+            value = low if settled else trial.suggest_float(name, low, high)
             return Fraction(round(value * RESOLUTION), RESOLUTION)
 
         steps = choose("steps", self.steps)
@@ -169,30 +185,42 @@ class SearchSpace:
             return False
         return True
 
+    def _listed(self, name: str) -> tuple[Any, ...]:
+        """Return the values of a field, and make a tuple of it."""
+        values = getattr(self, name)
+        if isinstance(values, str) or not isinstance(values, Collection):
+            raise OdenasError(f"`{name}` is {values!r}, but must be a list")
+        object.__setattr__(self, name, tuple(values))
+        return tuple(values)
+
     def _orders(self, steps: int) -> tuple[int, ...]:
         return tuple(order for order in self.order if order <= steps)
 
     def _reflection(self, index: int, steps: int) -> tuple[float, float]:
-        """Only the last reflection coefficient may be 1; the others keep a margin of one part in RESOLUTION."""
+        """Only the last reflection coefficient may be 1, and where that is one-to-one; else a margin is kept."""
         low, high = self.reflection
-        last = 1.0 if index == steps - 1 else 1 - 1 / RESOLUTION
-        return low, max(low, min(high, last))
+        return low, high if index == steps - 1 <= 2 else min(high, 1 - 1 / RESOLUTION)
 
     def _coordinates(self, scheme: Scheme) -> dict[str, Any]:
         tableau, coefficients = scheme.tableau, scheme.coefficients
         steps, order = tableau.steps, coefficients.order
-        if tableau.stages > 1 or not tableau.exact:
-            raise OdenasError("the scheme lies outside the space: its tableau is not an exact one of one stage")
+        if not tableau.is_multistep or not tableau.exact:
+            raise OdenasError(
+                "the scheme lies outside the space: its `tableau` is no linear multistep method in Fractions"
+            )
         try:
             reflections = reflections_from_states([Fraction(weight) for weight in tableau.V])
         except ZeroDivisionError:
-            raise OdenasError("the scheme lies outside the space: its tableau is not zero-stable") from None
+            raise OdenasError(
+                "the scheme lies outside the space: its `tableau` is not zero-stable, or has roots of ρ other than 1 "
+                "both on the unit circle and in it"
+            ) from None
         free = tableau.slopes[order:]
         return {
             "steps": steps,
             f"order_{steps}": order,
             **{f"reflection_{i}": float(kappa) for i, kappa in enumerate(reflections, start=1)},
-            "free_slopes": any(free),
+            "free_slopes": any(free) or False not in self.free_slopes,
             **{f"slope_{j}": float(weight) for j, weight in enumerate(free, start=order)},
             "learning": coefficients.learning,
             "sharing": coefficients.sharing,
@@ -205,21 +233,28 @@ class SearchSpace:
 
 
 class _Recorder:
-    """A trial that answers from given coordinates and remembers what it was asked for."""
+    """A trial that answers from given coordinates and remembers what other trials would be asked for."""
 
     def __init__(self, given: dict[str, Any]) -> None:
         self.given = given
         self.asked: dict[str, Any] = {}
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
-        if self.given.get(name) not in choices:
-            raise unknown(name, self.given.get(name), choices)
-        self.asked[name] = self.given[name]
+        if self.given[name] not in choices:
+            raise unknown(_field(name), self.given[name], choices)
+        if len(choices) > 1:
+            self.asked[name] = self.given[name]
         return self.given[name]
 
     def suggest_float(self, name: str, low: float, high: float) -> float:
         value = float(self.given[name])
         if not low <= value <= high:
-            raise OdenasError(f"`{name}` is {value:g}, but must be from {low:g} to {high:g}")
-        self.asked[name] = value
+            raise OdenasError(f"`{_field(name)}` is {value:g}, but must be from {low:g} to {high:g}")
+        if low < high:
+            self.asked[name] = value
         return value
+
+
+def _field(name: str) -> str:
+    """Return the field that the parameter "order_2" or "slope_1" belongs to."""
+    return name.rstrip("_0123456789")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from odenas.space.errors import OdenasError
+from odenas.space.errors import OdenasError, table
 
 Number = Fraction | float
 Row = tuple[Number, ...]
@@ -52,7 +52,7 @@ class Tableau:
             raise OdenasError(f"`V` and `B` need at least one entry each, but have {steps} and {stages}")
         put(self, "R", self.R or (Fraction(0),) * (steps - 1))
         put(self, "A", _matrix("A", self.A, stages, stages))
-        put(self, "U", _matrix("U", self.U or ((1,) + (0,) * (steps - 1),) * stages, stages, steps))
+        put(self, "U", _matrix("U", self.U, stages, steps, first=1))
         put(self, "W", _matrix("W", self.W, stages, steps - 1))
         if len(self.R) != steps - 1:
             raise OdenasError(f"`R` has {len(self.R)} entries, but needs {steps - 1}: one fewer than `V`")
@@ -61,8 +61,8 @@ class Tableau:
                 raise OdenasError(
                     f"`A` is not strictly lower triangular in row {i}: {_show(row)}; explicit methods only"
                 )
-        if not math.isclose(sum(self.V), 1, rel_tol=0, abs_tol=0 if exact(self.V) else 1e-5):
-            raise OdenasError(f"`V` is {_show(self.V)} with sum {float(sum(self.V)):g}, but must sum to 1")
+        if abs(sum(map(Fraction, self.V)) - 1) > (0 if exact(self.V) else Fraction(1, 10**5)):
+            raise OdenasError(f"`V` is {_show(self.V)}, but must sum to 1")
 
     @classmethod
     def multistep(cls, states: Sequence[Number | int | str], slopes: Sequence[Number | int | str]) -> Tableau:
@@ -103,6 +103,11 @@ class Tableau:
         )
 
     @property
+    def is_multistep(self) -> bool:
+        """Whether this is a linear multistep method: one stage, which is x_n."""
+        return self.stages == 1 and self.U[0][0] == 1 and not any(self.U[0][1:]) and not any(self.W[0])
+
+    @property
     def exact(self) -> bool:
         """Whether every entry is a Fraction, so that what is proved of the tableau is proved exactly."""
         return all(exact(row) for row in (self.V, self.R, self.B, *self.A, *self.U, *self.W))
@@ -125,10 +130,7 @@ class Tableau:
         Raises:
             OdenasError: a key is missing or unknown, or the values are not a tableau.
         """
-        names = ("V", "R", "B", "A", "U", "W")
-        if not isinstance(data, Mapping) or set(data) != set(names):
-            raise OdenasError(f"`tableau` has the keys {_keys(data)}, but needs {', '.join(names)}")
-        return cls(**{name: data[name] for name in names})
+        return cls(**table("tableau", data, ("V", "R", "B", "A", "U", "W")))
 
 
 def exact(row: Sequence[Number]) -> bool:
@@ -140,17 +142,18 @@ def number(field: str, value: object) -> Number:
     """Return `value` as a Fraction, or as a float if it is one.
 
     Raises:
-        OdenasError: `value` is no finite real number.
+        OdenasError: `value` is no finite real number, or beyond the range of a float.
     """
     try:
-        if isinstance(value, str | int | Fraction) and not isinstance(value, bool):
-            return Fraction(value)
-        real = float(value)  # type: ignore[arg-type]  # numpy scalars are numbers too
+        if isinstance(value, str) and abs(int(value.lower().partition("e")[2] or 0)) > 1000:
+            raise OverflowError  # before Fraction writes out all the digits
+        entry = Fraction(value) if isinstance(value, str | int | Fraction) else float(value)  # type: ignore[arg-type]
+        finite = math.isfinite(entry) and not isinstance(value, bool)
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
-        real = math.nan
-    if isinstance(value, bool) or not math.isfinite(real):
-        raise OdenasError(f"`{field}` holds {value!r}, but needs finite numbers") from None
-    return real
+        finite = False
+    if not finite:
+        raise OdenasError(f"`{field}` holds {value!r}, but needs finite numbers")
+    return entry
 
 
 def plain(value: Number) -> int | float | str:
@@ -166,10 +169,12 @@ def _row(field: str, values: object) -> Row:
     return tuple(number(field, value) for value in values)
 
 
-def _matrix(field: str, rows: Any, height: int, width: int) -> Matrix:
+def _matrix(field: str, rows: Any, height: int, width: int, first: int = 0) -> Matrix:
+    """Return `rows` as a matrix; where there are none, each row is (first, 0, 0, …)."""
     if not hasattr(rows, "__iter__") or isinstance(rows, str | Mapping):
         raise OdenasError(f"`{field}` is {rows!r}, but must be a list of rows")
-    matrix = tuple(_row(field, row) for row in rows) or ((Fraction(0),) * width,) * height
+    default = ((Fraction(first), *(Fraction(0),) * (width - 1))[:width],) * height
+    matrix = tuple(_row(field, row) for row in rows) or default
     if len(matrix) != height or any(len(row) != width for row in matrix):
         raise OdenasError(
             f"`{field}` has rows of {[len(row) for row in matrix]} entries, but needs {height} of {width}"
@@ -187,7 +192,3 @@ def _plain(row: Row) -> list[int | float | str]:
 
 def _show(row: Row) -> str:
     return "(" + ", ".join(str(entry) for entry in row) + ")"
-
-
-def _keys(data: object) -> str:
-    return ", ".join(map(str, data)) if isinstance(data, Mapping) else f"of a {type(data).__name__}"

@@ -1,0 +1,210 @@
+"""What every network does, whatever its scheme: one list of schemes, the same laws for all."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from odenas.nets import SchemeNetwork, build, coefficients
+from odenas.nets.coefficients import LearnedWeights
+from odenas.space import Coefficients, Scheme, Stochasticity, Tableau, scheme, schemes
+from odenas.space.feasible import slopes_of_order, states_from_reflections
+
+THREE_STATES = states_from_reflections([Fraction(1, 5), Fraction(-1, 4)])
+THREE_STEPS = Tableau.multistep(THREE_STATES, slopes_of_order(THREE_STATES, [Fraction(1, 7)], 2))
+RK4 = Tableau.runge_kutta(
+    ((0, 0, 0, 0), ("1/2", 0, 0, 0), (0, "1/2", 0, 0), (0, 0, 1, 0)), ("1/6", "1/3", "1/3", "1/6")
+)
+PECE = Tableau.from_dict({"V": [1, 0], "R": [0], "B": ["1/2", "1/2"], "A": [[0, 0], ["3/2", 0]]}
+                         | {"U": [[1, 0], [1, 0]], "W": [[0], ["-1/2"]]})
+ALL = {
+    **{name: scheme(name) for name in schemes()},
+    "shared": scheme("lm", sharing="shared"),
+    "per channel": scheme("lm", sharing="channel"),
+    "stable": Scheme(THREE_STEPS, Coefficients("learned", "step", order=2, spread=0.05), scale="absorbed"),
+    "stable per channel": Scheme(THREE_STEPS, Coefficients("learned", "channel", order=2, spread=0.05), start="copy"),
+    "stochastic": replace(scheme("lm"), stochasticity=Stochasticity("depth", 0.5)),
+    "rk4": Scheme(RK4),
+    "pece": Scheme(PECE),
+    "pece, copy, stochastic": Scheme(PECE, start="copy", stochasticity=Stochasticity("depth", 0.5)),
+}
+
+
+def made(name: str, **options: Any) -> SchemeNetwork:
+    torch.manual_seed(0)
+    return build(ALL[name], **{"depth": 20, "width": 3} | options)
+
+
+def trained(name: str) -> SchemeNetwork:
+    """Return a network after two steps of training, so that its statistics and coefficients have moved."""
+    network = made(name)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.02)
+    for _ in range(2):
+        optimiser.zero_grad()
+        network(torch.randn(8, 3, 9, 9)).square().mean().backward()
+        optimiser.step()
+    return network
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_training_moves_every_parameter_and_evaluation_is_repeatable(name: str) -> None:
+    network = made(name)
+    before = deepcopy(network.state_dict())
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.02)
+    # Several batches, as stochastic depth gives a dropped branch no gradient.
+    for _ in range(12 if ALL[name].stochasticity.rate else 1):
+        network(torch.randn(8, 3, 9, 9)).square().mean().backward()
+    for parameter in network.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+    optimiser.step()
+    still = [key for key, value in network.named_parameters() if torch.equal(value, before[key])]
+    assert not still
+    network.eval()
+    images = torch.randn(4, 3, 9, 9)
+    with torch.no_grad():
+        logits = network(images)
+        assert logits.shape == (4, 10)
+        assert logits.isfinite().all()
+        assert torch.equal(network(images), logits)
+        # At test an image's logits do not depend on its companions.
+        torch.testing.assert_close(network(images[:1]), logits[:1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_state_goes_to_another_network_and_back(name: str) -> None:
+    network = trained(name).eval()
+    torch.manual_seed(5)
+    other = build(ALL[name], depth=20, width=3).eval()
+    images = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        assert not torch.equal(other(images), network(images))
+        other.load_state_dict(network.state_dict(), strict=True)
+        assert torch.equal(other(images), network(images))
+    assert coefficients(other) == coefficients(network)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_deep_copy_is_another_network(name: str) -> None:
+    network = trained(name).eval()
+    images = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        logits = network(images)
+        copy = deepcopy(network)
+        assert torch.equal(copy(images), logits)
+        for parameter in copy.parameters():
+            parameter.add_(1.0)
+        assert torch.equal(network(images), logits)
+    assert copy.scheme == network.scheme
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_layout_of_memory_does_not_matter(name: str) -> None:
+    results: list[list[Tensor]] = []
+    network = made(name).double()
+    images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        copy: Any = deepcopy(network).to(memory_format=layout)
+        seen: list[Tensor] = []
+        copy.stages[1].register_forward_hook(lambda module, arguments, output, seen=seen: seen.append(output))
+        torch.manual_seed(1)  # the same coins
+        logits = copy(images.contiguous(memory_format=layout))
+        logits.square().sum().backward()
+        assert seen[0].is_contiguous(memory_format=layout)  # no step undoes it
+        results.append([logits] + [p.grad for p in copy.parameters() if p.grad is not None])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ALL)
+def test_images_of_any_size_are_classified(name: str, channels: int) -> None:
+    network = made(name, channels=channels, classes=7, depth=20).eval()
+    with torch.no_grad():
+        for batch, size in ((2, (9, 9)), (1, (33, 33)), (1, (8, 13)), (1, (1, 1))):
+            logits = network(torch.randn(batch, channels, *size))
+            assert logits.shape == (batch, 7)
+            assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_bfloat16_autocast_is_near_float32(name: str) -> None:
+    network: Any = trained(name).eval()
+    images = torch.randn(4, 3, 9, 9)
+    types: set[torch.dtype] = set()
+    for stage in network.stages:
+        stage.register_forward_hook(lambda module, arguments, output: types.add(output.dtype))
+    with torch.no_grad():
+        exact = network(images)
+        types.clear()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            half = network(images)
+    assert types == {torch.bfloat16}  # no coefficient raises the states to float32
+    assert (half.float() - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_bfloat16_autocast_trains(name: str) -> None:
+    network = made(name)
+    images = torch.randn(8, 3, 9, 9)
+    gradients = []
+    for enabled in (False, True):
+        network.zero_grad(set_to_none=True)
+        torch.manual_seed(1)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            logits = network(images)
+        logits.float().square().sum().backward()
+        gradients.append(
+            torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in network.parameters()])
+        )
+        assert all(p.grad is None or p.grad.dtype == torch.float32 for p in network.parameters())
+    # Three channels and eight images average out little of the roundoff.
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.85
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("name", ["ab3", "lm", "stable", "per channel", "pece, copy, stochastic"])
+# A cache under the trace is bypassed, which is as well.
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
+def test_a_compiled_network_is_the_same_in_one_graph(name: str, mode: str) -> None:
+    torch._dynamo.reset()
+    results = []
+    network = made(name, width=2).double().train(mode == "train")
+    images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    compiled = torch.compile(deepcopy(network), fullgraph=True, backend="eager")
+    for run in (network, compiled):
+        torch.manual_seed(1)
+        logits = run(images)
+        logits.square().sum().backward()
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in run.parameters()]
+        results.append([logits, *gradients])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_coefficients_lists_the_weights_of_every_step(name: str) -> None:
+    network = trained(name)
+    rows = coefficients(network)
+    tableau = network.scheme.tableau
+    warmup = max(0, tableau.steps - 2) if network.scheme.start == "euler" else 0
+    assert {(row["stage"], row["block"]) for row in rows} == {(i, j) for i in range(3) for j in range(1 + warmup, 3)}
+    assert {row["symbol"] for row in rows} == ({"V", "B", "R"} if tableau.steps > 1 else {"V", "B"})
+    per_channel = network.scheme.coefficients.sharing == "channel"
+    assert {row["channel"] is None for row in rows if row["symbol"] == "V"} == {not per_channel}
+    for stage, width in enumerate(network.architecture["widths"]):
+        weights = network.weights(stage, torch.float64)
+        for row in rows:
+            if row["stage"] == stage:
+                entry = getattr(weights[row["block"] - 1 - warmup], row["symbol"])[row["index"]]
+                value = torch.as_tensor(entry, dtype=torch.float64).expand(width, 1, 1)[row["channel"] or 0, 0, 0]
+                assert row["value"] == value.item()
+    varying = coefficients(network, varying_only=True)
+    assert all(row in rows for row in varying)
+    assert bool(varying) == isinstance(network.weights, LearnedWeights)
