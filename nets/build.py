@@ -63,7 +63,9 @@ def build(
         if isinstance(value, bool) or not isinstance(value, int):
             raise OdenasError(f"`{name}` is {value!r}, but must be an integer")
     if scheme.start == "copy" and any(scheme.tableau.W[0]):
-        raise OdenasError("`start` is 'copy', but the tableau's first stage reads earlier slopes; use the start 'euler'")
+        raise OdenasError(
+            "`start` is 'copy', but the tableau's first stage reads earlier slopes; use the start 'euler'"
+        )
     blocks, remainder = divmod(depth - 2, 6)
     if remainder or blocks < 1:
         near = max(8, 6 * round((depth - 2) / 6) + 2)

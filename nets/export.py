@@ -242,6 +242,6 @@ The scheme's coefficients, learned ones as training left them, are listed step b
 
 def _write(path: Path, config: Mapping[str, Any]) -> None:
     text = json.dumps(config, indent=1, ensure_ascii=False)
-    # Lists of plain values are read more easily on one line.
-    text = re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda row: f"[{' '.join(row[1].split())}]", text)
+    # Lists of plain values are read more easily on one line. A line break is never inside a string: there it is "\\n".
+    text = re.sub(r"\[\n *([^][{}]*?)\n *\]", lambda row: "[" + re.sub(r"\n *", " ", row[1]) + "]", text)
     path.write_text(text + "\n", encoding="utf-8")

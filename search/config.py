@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -29,7 +30,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
 class Confirmation(BaseModel):
     """The retraining that a search ends with: the best schemes, their Euler twins and LM-ResNet, over seeds."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     top: int = Field(3, ge=1, description="how many of the best schemes")
     seeds: int = Field(5, ge=0, description="trainings of each; 0 leaves the confirmation out")
@@ -42,7 +43,8 @@ class SearchConfig(BaseModel):
         OdenasError: a key is unknown or a value out of range, in one line.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Strict: no text or boolean passes for a number.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     data: str = Field("digits", description="data set")
     run: str | None = Field(None, description="run folder; runs/DATA if not given")
@@ -58,7 +60,9 @@ class SearchConfig(BaseModel):
     grace: int = Field(2, ge=1, description="epochs before asha may stop a trial")
     reduction: int = Field(3, ge=2, description="asha keeps one trial in so many at each rung")
     keep: int = Field(10, ge=1, description="finished trials whose weights are kept, the best")
-    enqueue: tuple[str, ...] = Field(tuple(schemes()), description="named schemes to try first, where in the space")
+    enqueue: tuple[str, ...] = Field(
+        tuple(schemes()), strict=False, description="named schemes to try first, where in the space"
+    )
     workers: int | None = Field(None, ge=1, description="trials at a time; as many as the CPUs or GPUs hold")
     cpus: float = Field(1, gt=0, description="CPUs of a trial")
     gpus: float = Field(0, ge=0, description="GPUs of a trial, fractions allowed")
@@ -77,7 +81,7 @@ class SearchConfig(BaseModel):
     @classmethod
     def _resolve(cls, values: Any) -> Any:
         name = values.get("data", "digits")
-        if name not in DATASETS:
+        if not isinstance(name, str) or name not in DATASETS:
             raise unknown("data", name, DATASETS)
         budget = BUDGETS.get(name, {})
         recipe = values.get("recipe", {})
@@ -133,8 +137,10 @@ def _one_line(error: ValidationError) -> OdenasError:
         owner: Any = SearchConfig
         for part in place[:-1]:
             owner = owner.model_fields[part].annotation
-        names = owner.__dataclass_fields__ if owner is SearchSpace else owner.model_fields
+        names = [field.name for field in fields(owner)] if owner is SearchSpace else list(owner.model_fields)
         return unknown("key" if len(place) == 1 else f"key of {'.'.join(place[:-1])}", place[-1], names)
+    if first["type"] == "missing":
+        return OdenasError(f"`{'.'.join(place)}` is {first['input']!r}, but needs more numbers")
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
     return OdenasError(f"`{'.'.join(place)}` is {first['input']!r}, but {message}")
 

@@ -64,7 +64,7 @@ class Ledger:
             return self._resume.pop(0)
         if len(self.rows) >= self.config.trials:
             return None
-        number = len(self.rows)
+        number = max(self.rows, default=-1) + 1  # not their count: a damaged line may have been deleted
         trial, value = self._new_scheme()
         self._trials[number] = trial
         draw = Draw(number, trial_seed(self.config.seed, number), value)

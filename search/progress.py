@@ -28,7 +28,7 @@ class Progress:
 
     def __init__(self, rows: dict[int, dict[str, Any]], total: int, title: str, console: Console | None = None) -> None:
         self.rows, self.total, self.title = rows, total, title
-        self.console = console or Console()
+        self.console = console or Console(markup=False)
         self.finished_before = sum(row["status"] != "RUNNING" for row in rows.values())
         self.confirmed: tuple[int, int] | None = None
         self.begun = self.phase_begun = time.monotonic()
@@ -39,7 +39,7 @@ class Progress:
         if self.live:
             self.live.start()
         else:
-            self.console.print(self.title, soft_wrap=True)
+            self.console.print(self.title, markup=False, soft_wrap=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -76,7 +76,9 @@ class Progress:
         done, total = self.confirmed or (self._finished(), self.total)
         what = "retraining" if self.confirmed else "trials"
         parts = [f"{what} {done}/{total}", self._counts(), self._best(), self._clock()]
-        self.console.print(" · ".join(parts if not self.confirmed else [parts[0], parts[3]]), soft_wrap=True)
+        self.console.print(
+            " · ".join(parts if not self.confirmed else [parts[0], parts[3]]), markup=False, soft_wrap=True
+        )
 
     def _finished(self) -> int:
         return sum(row["status"] != "RUNNING" for row in self.rows.values())

@@ -19,7 +19,7 @@ class Recipe(BaseModel):
     forward Euler, or in its authors' parametrisation to leapfrog, whatever the data say.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     batch_size: int = Field(128, ge=2, description="images in a step")
     learning_rate: float = Field(0.1, gt=0, description="at the start")

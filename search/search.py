@@ -37,13 +37,11 @@ def search(config: SearchConfig, console: Console | None = None) -> Run:
         OdenasError: the folder holds another search or something else, the data cannot be had, no network of this
             depth meets the budget of parameters, or nobody answers at the address.
     """
-    console = console or Console()
+    console = console or Console(markup=False)
     budget = parameter_budget(config)
     load_data(config.data, train_size=config.train_size, seed=config.seed, report=console.print)
     check_address(config.address)
-    if (config.folder / "run.json").exists():
-        open_run(config)  # refuses another search's folder before Ray takes its seconds to start
-    with cluster(config.address) as resources, _recording(config) as run:
+    with _recording(config) as run, cluster(config.address) as resources:
         ledger = Ledger(config, run)
         count = workers(config, resources)
         title = f"odenas · {config.data} · {budget} parameters · {config.epochs} epochs a trial · {run.path}"

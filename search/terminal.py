@@ -14,7 +14,7 @@ from odenas.search.exporting import winner
 from odenas.space import Scheme, describe, scheme, schemes
 from odenas.space.catalogue import CATALOGUE
 
-console = Console()
+console = Console(markup=False)  # a path or a failure may hold [brackets]
 if not console.is_terminal:
     console.width = 120
 
@@ -71,9 +71,9 @@ def show_confirmation(run: Run) -> None:
     console.print(table)
     best = rows[(rows["role"] == "candidate") & (rows["number"] == winner(run))]
     for row in best.to_dict("records"):
+        console.print(f"Best of those found: {row['label']}", style="bold", highlight=False, soft_wrap=True, end="")
         console.print(
-            f"[bold]Best of those found: {row['label']}[/bold] (by its mean validation error over the seeds).\n"
-            f"On the test images it is {row['verdict']}.",
+            f" (by its mean validation error over the seeds).\nOn the test images it is {row['verdict']}.",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     console.print(
@@ -107,7 +107,8 @@ def show_schemes() -> None:
 def show_scheme(name: str) -> None:
     """Print one named scheme: its weights and what is known of it."""
     value: Scheme = scheme(name)
-    console.print(f"[bold]{name}[/bold]  {CATALOGUE[name].__doc__}", highlight=False)
+    console.print(name, style="bold", end="  ")
+    console.print(CATALOGUE[name].__doc__, highlight=False)
     table = _table(None, (), "", "")
     weights = value.tableau
     for label, row in (("states, newest first", weights.V), ("slopes, newest first", weights.slopes)):

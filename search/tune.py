@@ -145,11 +145,17 @@ def task(ledger: Ledger, draw: Draw, params: int) -> dict[str, Any]:
 
 
 def workers(config: SearchConfig, resources: dict[str, float]) -> int:
-    """Return how many trials fit on the cluster at once."""
-    room = int(resources.get("CPU", 1) / config.cpus)
-    if config.gpus:
-        room = min(room, int(resources.get("GPU", 0) / config.gpus))
-    return max(1, min(room, config.workers or room))
+    """Return how many trials fit on the cluster at once.
+
+    Raises:
+        OdenasError: not even one does.
+    """
+    room = []
+    for name, kind, wanted in (("cpus", "CPU", config.cpus), ("gpus", "GPU", config.gpus)):
+        if wanted > (there := resources.get(kind, 0)):
+            raise OdenasError(f"`{name}` of a trial is {wanted:g}, but Ray has {there:g} here: it would wait for ever")
+        room += [int(there / wanted)] if wanted else []
+    return min(*room, config.workers or room[0])
 
 
 def _trainable(config: dict[str, Any]) -> None:

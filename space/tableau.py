@@ -61,7 +61,8 @@ class Tableau:
                 raise OdenasError(
                     f"`A` is not strictly lower triangular in row {i}: {_show(row)}; explicit methods only"
                 )
-        if abs(sum(map(Fraction, self.V)) - 1) > (0 if exact(self.V) else Fraction(1, 10**5)):
+        off = abs(sum((Fraction(weight) for weight in self.V), Fraction(-1)))
+        if off > (0 if exact(self.V) else Fraction(1, 10**5)):
             raise OdenasError(f"`V` is {_show(self.V)}, but must sum to 1")
 
     @classmethod

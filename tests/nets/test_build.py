@@ -12,9 +12,7 @@ from odenas.nets import build, parameters
 from odenas.space import OdenasError, Scheme, Stochasticity, Tableau, scheme, schemes
 
 RK4 = Scheme(
-    Tableau.runge_kutta(
-        ((0, 0, 0, 0), ("1/2", 0, 0, 0), (0, "1/2", 0, 0), (0, 0, 1, 0)), ("1/6", "1/3", "1/3", "1/6")
-    )
+    Tableau.runge_kutta(((0, 0, 0, 0), ("1/2", 0, 0, 0), (0, "1/2", 0, 0), (0, 0, 1, 0)), ("1/6", "1/3", "1/3", "1/6"))
 )
 
 # What the classes of LM-ResNet's authors count, for ten classes.

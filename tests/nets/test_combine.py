@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -23,9 +24,7 @@ KINDS: list[list[float | str]] = [
 ]
 
 
-def terms(
-    kinds: list[float | str], layout: str, shape: tuple[int, ...] = (2, 3, 4, 5)
-) -> list[tuple[Weight, Tensor]]:
+def terms(kinds: list[float | str], layout: str, shape: tuple[int, ...] = (2, 3, 4, 5)) -> list[tuple[Weight, Tensor]]:
     """Return random terms whose tensors, and weights where they are tensors, ask for gradients."""
     generator = torch.Generator().manual_seed(0)
 
@@ -73,7 +72,7 @@ def test_it_is_the_sum_written_out_with_its_gradients(kinds: list[float | str], 
 @pytest.mark.parametrize("layout", FORMATS)
 @pytest.mark.parametrize("kinds", KINDS, ids=str)
 def test_gradients_are_those_of_finite_differences(kinds: list[float | str], layout: str) -> None:
-    arguments = [entry for term in terms(kinds, layout, (1, 3, 2, 2)) for entry in term]
+    arguments: Any = [entry for term in terms(kinds, layout, (1, 3, 2, 2)) for entry in term]
     assert torch.autograd.gradcheck(LinearCombination.apply, arguments)
     assert torch.autograd.gradgradcheck(LinearCombination.apply, arguments)
 
@@ -106,7 +105,7 @@ def test_terms_that_are_missing_count_as_zero() -> None:
 
 def test_only_the_gradients_asked_for_are_computed() -> None:
     weight, x, y = torch.tensor(0.3, requires_grad=True), torch.randn(1, 2, 3, 3), torch.randn(1, 2, 3, 3)
-    combine([(1.0, x), (weight, y)]).sum().backward()
+    torch.autograd.backward(combine([(1.0, x), (weight, y)]).sum())
     assert x.grad is None
     assert y.grad is None
     torch.testing.assert_close(weight.grad, y.sum())

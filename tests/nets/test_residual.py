@@ -384,9 +384,7 @@ def test_the_types_of_weights_follow_the_state() -> None:
     """A scalar keeps float32 beside bfloat16 states; a weight per channel, which would raise their type, does not."""
     sharing = {"step": torch.float32, "channel": torch.bfloat16}
     for name, dtype in sharing.items():
-        value = Scheme(
-            scheme("lm").tableau, Coefficients("learned", name, "none", spread=0.05), scale="absorbed"
-        )
+        value = Scheme(scheme("lm").tableau, Coefficients("learned", name, "none", spread=0.05), scale="absorbed")
         (step, *_) = build(value, depth=14, width=2).weights(0, torch.bfloat16)
         assert step.V[0].dtype == dtype
         assert step.V[0].shape == (() if name == "step" else (2, 1, 1))

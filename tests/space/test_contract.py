@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def roots_at(tableau: Tableau, z: complex) -> NDArray[np.complex128]:
 def scanned(tableau: Tableau, direction: complex, end: float, points: int) -> float:
     """Return the last of `points` equal steps to `end` before a root leaves the unit disc."""
     grid = np.linspace(0, end, points + 1)
-    for last, y in zip(grid, grid[1:], strict=False):
+    for last, y in pairwise(grid):
         if abs(roots_at(tableau, direction * y)).max() > 1 + 1e-9:
             return float(last)
     return end

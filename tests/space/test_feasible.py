@@ -300,15 +300,18 @@ def test_floats_arrays_and_tensors_agree_with_fractions(k: int, p: int, kind: st
         states = states_from_reflections(reflections)
         return [*states, *slopes_of_order(states, rest, p)]
 
-    expected = [both(list(row), list(rest)) for row, rest in zip(zip(*kappas), zip(*free), strict=False)]
+    def one_by_one(reflections: Any, rest: Any) -> list[list[Any]]:
+        return [both([row[i] for row in reflections], [row[i] for row in rest]) for i in range(12)]
+
+    given_kappas, given_free = [make(row) for row in kappas], [make(row) for row in free]
     if kind == "float":
-        columns = list(zip(*map(make, kappas), strict=True)), list(zip(*map(make, free), strict=True))
-        found: Any = [both(list(row), list(rest)) for row, rest in zip(*columns, strict=False)]
+        found: Any = one_by_one(given_kappas, given_free)
     else:
-        found = both([make(row) for row in kappas], [make(row) for row in free])
-        found = np.stack([np.broadcast_to(np.asarray(entry, dtype=float), (12,)) for entry in found], axis=-1)
-    for row, exact in zip(found, expected, strict=False):
-        assert np.asarray(row) == pytest.approx([float(entry) for entry in exact], rel=1e-12, abs=1e-12)
+        entries = [np.asarray(entry, dtype=float) for entry in both(given_kappas, given_free)]
+        found = np.stack([np.broadcast_to(entry, (12,)) for entry in entries], axis=-1)
+    expected = np.array(one_by_one(kappas, free), dtype=float)
+    assert np.asarray(found).shape == (12, 2 * k)
+    assert np.asarray(found) == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
 @pytest.mark.parametrize(("k", "p"), [(k, p) for k, p in CASES if k > 1])

@@ -137,7 +137,8 @@ def test_floats_stay_floats(value: Any) -> None:
 
 
 def test_arrays_are_rows_and_matrices() -> None:
-    made = Tableau(**{name: np.array(PECE2[name], dtype=object) for name in PECE2})
+    parts: dict[str, Any] = {name: np.array(PECE2[name], dtype=object) for name in PECE2}
+    made = Tableau(**parts)
     assert made == Tableau.from_dict(PECE2)
     plain = Tableau(V=np.array([0.5, 0.5]), B=np.array([1.0]), U=np.eye(2)[:1])  # type: ignore[arg-type]
     assert plain == Tableau.multistep((0.5, 0.5), (1.0,))

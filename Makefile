@@ -1,0 +1,55 @@
+# `make search` and `make test` do all the set-up; PYTHON=python3.12 chooses another interpreter.
+PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3,$(shell command -v $(name) 2>/dev/null)))
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help search test slow check bench clean FORCE
+
+help:
+	@echo "make search   install, then search for the best scheme on handwritten digits (about two minutes)"
+	@echo "              ARGS='--data cifar10 --trials 4' passes options on"
+	@echo "make test     install, then run the tests (make slow: the long proofs)"
+	@echo "make check    ruff and mypy"
+	@echo "make bench    time the networks against pytorchcv's"
+	@echo "make clean    remove the virtual environment and what was built"
+
+search: $(VENV)/installed
+	$(BIN)/odenas search $(ARGS)
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+slow: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed-bench
+	$(BIN)/python tests/bench/networks.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+# The strict editable install links file by file, so a new file or another version of the project asks for a new one.
+$(VENV)/files: FORCE
+	@test -n "$(PYTHON)" || { echo "make: no python3 was found; odenas needs Python 3.11 or 3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v < (3, 13) and "make: $(PYTHON) is Python %d.%d, but odenas needs 3.11 or 3.12: make PYTHON=..." % v)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@{ cat pyproject.toml; ls space nets results search; test -d build || echo rebuilt; } | cmp -s - $@ || \
+		{ cat pyproject.toml; ls space nets results search; } > $@
+
+$(VENV)/installed: $(VENV)/files
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/files
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-bench: $(VENV)/files
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@ $(VENV)/installed

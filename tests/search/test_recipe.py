@@ -1,0 +1,73 @@
+"""Recipes: parameter groups and learning rates."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from odenas.nets import build
+from odenas.nets.coefficients import LearnedWeights
+from odenas.search.recipe import Recipe
+from odenas.space import Scheme, SearchSpace, scheme
+
+RECIPE = Recipe(learning_rate=0.2, momentum=0.8, weight_decay=1e-3, coefficient_rate=0.5)
+
+
+def learned(sharing: str, constraint: str) -> Scheme:
+    from optuna.trial import FixedTrial
+
+    drawn = {"reflection_1": 0.3, "free_slopes": True, "slope_1": 0.25}
+    space = SearchSpace(
+        steps=(2,), order=(1,), learning=("learned",), sharing=(sharing,), constraint=(constraint,),
+        scale=("consistent",), start=("euler",), stochastic_depth=(False,),
+    )  # fmt: skip
+    return space.suggest(FixedTrial(drawn))
+
+
+@pytest.mark.parametrize("sharing", ["shared", "step", "channel"])
+@pytest.mark.parametrize("constraint", ["none", "zero-stable"])
+def test_the_second_group_holds_exactly_the_learned_coordinates(sharing: str, constraint: str) -> None:
+    network = build(learned(sharing, constraint), 20, channels=1, width=2)
+    first, second = RECIPE.optimizer(network).param_groups
+    weights = network.weights
+    assert isinstance(weights, LearnedWeights)
+    assert [id(value) for value in second["params"]] == [id(value) for value in weights.coordinates]
+    assert second["params"]
+    assert (first["weight_decay"], second["weight_decay"]) == (1e-3, 0)
+    assert (first["scale"], second["scale"]) == (1, 0.5)
+    everything = [id(value) for group in (first, second) for value in group["params"]]
+    assert sorted(everything) == sorted(id(value) for value in network.parameters())
+    assert len(set(everything)) == len(everything)
+
+
+def test_without_learned_coefficients_there_is_one_group() -> None:
+    optimizer = RECIPE.optimizer(build(scheme("ab2"), 14, channels=1, width=2))
+    (group,) = optimizer.param_groups
+    assert (group["weight_decay"], group["momentum"], group["nesterov"], group["lr"]) == (1e-3, 0.8, True, 0.2)
+    assert not Recipe(momentum=0).optimizer(torch.nn.Linear(1, 1)).param_groups[0]["nesterov"]
+
+
+def test_decay_leaves_the_coefficients_alone() -> None:
+    network = build(scheme("lm"), 14, channels=1, width=2)
+    optimizer = Recipe(weight_decay=0.5).optimizer(network)
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    for value in network.parameters():
+        value.grad = torch.zeros_like(value)
+    optimizer.step()
+    for name, value in network.named_parameters():
+        assert torch.equal(value, before[name]) == (name.startswith("weights.") or not before[name].any())
+
+
+def test_cosine_falls_from_the_rate_to_zero() -> None:
+    rates = [Recipe(learning_rate=0.4).rate(step / 100) for step in range(101)]
+    assert rates[0] == 0.4
+    assert rates[50] == pytest.approx(0.2)
+    assert rates[100] == pytest.approx(0)
+    assert all(a > b for a, b in itertools.pairwise(rates))
+    assert rates[25] == pytest.approx(0.2 * (1 + math.sqrt(0.5)))
+
+
+def test_step_falls_tenfold_at_half_and_three_quarters() -> None:
+    recipe = Recipe(learning_rate=1, schedule="step")
+    assert [recipe.rate(at) for at in (0, 0.499, 0.5, 0.749, 0.75, 0.999)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
