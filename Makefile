@@ -36,8 +36,8 @@ clean:
 
 # The strict editable install links file by file, so a new file or another version of the project asks for a new one.
 $(VENV)/files: FORCE
-	@test -n "$(PYTHON)" || { echo "make: no python3 was found; odenas needs Python 3.11 or 3.12" >&2; exit 2; }
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v < (3, 13) and "make: $(PYTHON) is Python %d.%d, but odenas needs 3.11 or 3.12: make PYTHON=..." % v)'
+	@test -n "$(PYTHON)" || { echo "make: no python3 was found; odenas needs Python 3.11 or newer" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and "make: $(PYTHON) is Python %d.%d, but odenas needs 3.11 or newer: make PYTHON=..." % v)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@{ cat pyproject.toml; ls space nets results search; test -d build || echo rebuilt; } | cmp -s - $@ || \
 		{ cat pyproject.toml; ls space nets results search; } > $@

@@ -28,7 +28,8 @@ def export_trial(path: str | Path, number: int | None, out: str | Path) -> tuple
     number = winner(run) if number is None else number
     trials = run.trials.set_index("number")
     if number not in trials.index:
-        raise OdenasError(f"`--trial` is {number}, but {run.path} has the trials 0 to {len(trials) - 1}")
+        there = f"the trials 0 to {trials.index.max()}" if len(trials) else "no trials"
+        raise OdenasError(f"`--trial` is {number}, but {run.path} has {there}")
     row: dict[str, Any] = {str(name): value for name, value in trials.loc[number].items()}
     saved = read_checkpoint(run.checkpoint(number))
     if row["status"] != "COMPLETE" or saved is None:

@@ -54,6 +54,7 @@ class Ledger:
         self.study = optuna.create_study(direction="minimize", sampler=make_sampler(config, len(past)))
         for row in past.to_dict("records"):
             self._take_up({str(name): None if pd.isna(value) else value for name, value in row.items()})
+        self._keep_best()  # a kill may have come between, or `keep` have become less
         known = [scheme(name) for name in config.enqueue]
         for value in [value for value in known if value in self.space][len(past) :]:
             self.study.enqueue_trial(self.space.encode(value))
@@ -141,7 +142,7 @@ class Ledger:
             state=STATES.get(row["status"], TrialState.RUNNING),
             params=draw,
             distributions=fixed.distributions,
-            value=row["validation_error"] if row["status"] == "COMPLETE" else None,
+            value=row["validation_error"] if row["status"] in ("COMPLETE", "PRUNED") else None,
             intermediate_values=dict(zip(map(int, done["epoch"]), map(float, done["validation_error"]), strict=True)),
         )
         self.study.add_trial(frozen)

@@ -21,14 +21,16 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    batch_size: int = Field(128, ge=2, description="images in a step")
-    learning_rate: float = Field(0.1, gt=0, description="at the start")
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-4, ge=0, description="of all but the scheme's coefficients")
+    batch_size: int = Field(default=128, ge=2, description="images in a step")
+    learning_rate: float = Field(default=0.1, gt=0, description="at the start")
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=1e-4, ge=0, description="of all but the scheme's coefficients")
     coefficient_rate: float = Field(
-        1.0, ge=0, description="learning rate of the scheme's coefficients over the others'"
+        default=1.0, ge=0, description="learning rate of the scheme's coefficients over the others'"
     )
-    schedule: Literal["cosine", "step"] = Field("cosine", description="to 0 by a half cosine, or ÷10 at 1/2 and 3/4")
+    schedule: Literal["cosine", "step"] = Field(
+        default="cosine", description="to 0 by a half cosine, or ÷10 at 1/2 and 3/4"
+    )
 
     def optimizer(self, network: nn.Module) -> torch.optim.SGD:
         """Return the optimiser of a network; its second group, if there is one, holds the learned coefficients."""

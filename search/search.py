@@ -39,7 +39,11 @@ def search(config: SearchConfig, console: Console | None = None) -> Run:
     """
     console = console or Console(markup=False)
     budget = parameter_budget(config)
-    load_data(config.data, train_size=config.train_size, seed=config.seed, report=console.print)
+
+    def report(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    load_data(config.data, train_size=config.train_size, seed=config.seed, report=report)
     check_address(config.address)
     with _recording(config) as run, cluster(config.address) as resources:
         ledger = Ledger(config, run)

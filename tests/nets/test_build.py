@@ -38,7 +38,7 @@ def test_lm_resnet_20_has_272384_parameters_and_all_are_alive() -> None:
 
 
 @pytest.mark.parametrize("depth", [20, 56])
-@pytest.mark.parametrize("budget", [20_000, 50_000, 123_456, 270_000, 850_000, 2_000_000])
+@pytest.mark.parametrize("budget", [20_000, 123_456, 270_000, 2_000_000])
 def test_a_budget_is_met_within_two_percent_by_the_same_widths_for_the_twin(depth: int, budget: int) -> None:
     widths = set()
     with torch.device("meta"):

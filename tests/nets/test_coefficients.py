@@ -239,6 +239,24 @@ def test_every_coordinate_learns(shape: str, sharing: str, constraint: str, scal
         assert coordinate.grad.abs().min() > 1e-7
 
 
+@pytest.mark.parametrize("scale", ["consistent", "absorbed"])
+@pytest.mark.parametrize("constraint", ["none", "zero-stable"])
+@pytest.mark.parametrize("sharing", SHARINGS)
+@pytest.mark.parametrize("shape", ["k=2, p=1", "k=3, p=2, free"])
+def test_gradients_of_the_weights_are_those_of_finite_differences(
+    shape: str, sharing: str, constraint: str, scale: str
+) -> None:
+    """V_0 = 1 − ΣV_j and the slopes of the order depend on the coordinates too."""
+    weights = weights_of(learned(*SHAPES[shape], sharing, scale, constraint)).double()
+
+    def first_two_steps(coordinate: Tensor) -> Tensor:
+        steps = torch.func.functional_call(weights, {"coordinates.0": coordinate}, (0, torch.float64))
+        entries = [entry for step in steps[:2] for entry in (*step.V, *step.R, *step.B)]
+        return torch.cat([entry.flatten() for entry in entries if isinstance(entry, Tensor)])
+
+    assert torch.autograd.gradcheck(first_two_steps, weights.coordinates[0])
+
+
 @pytest.mark.parametrize("sharing", SHARINGS)
 @pytest.mark.parametrize("shape", ["k=2, p=1", "k=3, p=2, free"])
 def test_every_coordinate_learns_inside_a_network(shape: str, sharing: str) -> None:

@@ -50,9 +50,7 @@ def test_shifts_and_mirrors_are_uniform_and_drawn_for_each_image() -> None:
     count = 20_000
     given = images(count, channels=1)
     made = augment(given, 1, True, torch.Generator().manual_seed(3))
-    shares = [
-        (made == way).flatten(1).all(1).float().mean().item() for way in candidates(given[0], 1, True).values()
-    ]
+    shares = [(made == way).flatten(1).all(1).float().mean().item() for way in candidates(given[0], 1, True).values()]
     assert sum(shares) == pytest.approx(1)
     assert shares == pytest.approx([1 / 18] * 18, abs=0.01)
 

@@ -19,9 +19,9 @@ from odenas.space import OdenasError, SearchSpace, schemes
 def test_each_data_set_has_a_budget(name: str) -> None:
     config = SearchConfig(data=name)
     budget = dict(BUDGETS[name])
-    recipe = budget.pop("recipe", {})
+    recipe, confirm = budget.pop("recipe", {}), budget.pop("confirm", {})
     assert {key: getattr(config, key) for key in budget} == budget
-    assert config.recipe == Recipe(**recipe)
+    assert (config.recipe, config.confirm) == (Recipe(**recipe), Confirmation(**confirm))
     assert config.folder == Path("runs") / name
     assert config.enqueue == tuple(schemes())
 
@@ -179,13 +179,20 @@ NESTED = {
 @given(tables(SearchConfig.model_fields), st.fixed_dictionaries({}, optional=NESTED))
 @settings(max_examples=400, deadline=None)
 def test_any_table_is_a_configuration_or_one_line(flat: dict[str, Any], nested: dict[str, Any]) -> None:
-    try:
-        config = SearchConfig(**flat | nested)
-    except OdenasError as error:
-        assert "\n" not in str(error)
-        assert str(error).startswith("`")
+    config = made(flat | nested)
+    if isinstance(config, str):
+        assert "\n" not in config
+        assert config.startswith("`")
     else:
         assert SearchConfig(**json.loads(json.dumps(config.resolved(), allow_nan=False))) == config
+
+
+def made(values: dict[str, Any]) -> SearchConfig | str:
+    """Return the configuration, or what is wrong."""
+    try:
+        return SearchConfig(**values)
+    except OdenasError as error:
+        return str(error)
 
 
 def test_the_samplers_are_listed() -> None:
