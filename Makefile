@@ -1,5 +1,7 @@
 # `make search` and `make test` do all the set-up; PYTHON=python3.12 chooses another interpreter.
-PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3,$(shell command -v $(name) 2>/dev/null)))
+RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for name in python3 python3.12 python3.11 python3.13; do \
+	$$name -c '$(RECENT)' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
@@ -36,8 +38,8 @@ clean:
 
 # The strict editable install links file by file, so a new file or another version of the project asks for a new one.
 $(VENV)/files: FORCE
-	@test -n "$(PYTHON)" || { echo "make: no python3 was found; odenas needs Python 3.11 or newer" >&2; exit 2; }
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and "make: $(PYTHON) is Python %d.%d, but odenas needs 3.11 or newer: make PYTHON=..." % v)'
+	@$(or $(PYTHON),false) -c '$(RECENT)' 2>/dev/null || \
+		{ echo "make: \`$(PYTHON)\` is no Python 3.11 or newer; name one: make PYTHON=..." >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@{ cat pyproject.toml; ls space nets results search; test -d build || echo rebuilt; } | cmp -s - $@ || \
 		{ cat pyproject.toml; ls space nets results search; } > $@

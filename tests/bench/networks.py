@@ -57,7 +57,7 @@ class Contender:
         make, channels_last = CONTENDERS[name]
         layout = torch.channels_last if channels_last else torch.contiguous_format
         torch.manual_seed(0)
-        self.network = make().to(device).to(memory_format=layout)  # type: ignore[call-overload]
+        self.network = make().to(device).to(memory_format=layout)
         self.images = torch.randn(BATCH, 3, 32, 32, device=device).contiguous(memory_format=layout)
         self.labels = torch.randint(0, 10, (BATCH,), device=device)
         self.optimizer = Recipe().optimizer(self.network)
