@@ -59,15 +59,21 @@ class LinearCombination(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         """Return the sum."""
-        ctx.save_for_backward(*(argument for argument in arguments if isinstance(argument, Tensor)))
-        ctx.arguments = [None if isinstance(argument, Tensor) else argument for argument in arguments]
+        # A tensor is kept for its weight's gradient alone, so that x + f keeps nothing of f.
+        needed = [
+            isinstance(entry, Tensor) and (i % 2 == 0 or ctx.needs_input_grad[i - 1])
+            for i, entry in enumerate(arguments)
+        ]
+        ctx.save_for_backward(*(entry for entry, need in zip(arguments, needed, strict=True) if need))
+        ctx.rest = [None if isinstance(entry, Tensor) else entry for entry in arguments]
+        ctx.needed = needed
         return add(list(zip(arguments[::2], arguments[1::2], strict=True)))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the arguments."""
         (gradient,), saved = gradients, iter(ctx.saved_tensors)
-        arguments = [next(saved) if argument is None else argument for argument in ctx.arguments]
+        arguments = [next(saved) if need else entry for entry, need in zip(ctx.rest, ctx.needed, strict=True)]
         result: list[Tensor | None] = []
         for i, (weight, tensor) in enumerate(zip(arguments[::2], arguments[1::2], strict=True)):
             result.append(inner(gradient, tensor, weight) if ctx.needs_input_grad[2 * i] else None)

@@ -53,7 +53,8 @@ def search_command(config: Path | None, **overrides: Any) -> None:
         found = search(resolved)
     except (KeyboardInterrupt, SystemExit) as stop:
         click.echo(f"\nStopped. The same command goes on: the run is in {resolved.folder}", err=True)
-        raise SystemExit(stop.code if isinstance(stop, SystemExit) else INTERRUPTED) from None
+        # The code is not `stop`'s: Ray, interrupted while it starts or waits, puts one of its own in place of it.
+        raise SystemExit(TERMINATED if isinstance(stop, SystemExit) else INTERRUPTED) from None
     show_confirmation(found)
     show_next(found)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
 from typing import Any
 
 import pandas as pd
@@ -85,8 +88,10 @@ def show_confirmation(run: Run) -> None:
 
 def show_next(run: Run) -> None:
     """Print where the run lies and what to do with it."""
-    console.print(f"\nThe run: {run.path}   (odenas results {run.path})", highlight=False, soft_wrap=True)
-    console.print(f"The winner as a network of its own: odenas export {run.path} --out network",
+    # As after `make search`, the environment may not be on the path.
+    odenas = "odenas" if shutil.which("odenas") else os.path.relpath(sys.argv[0])
+    console.print(f"\nThe run: {run.path}   ({odenas} results {run.path})", highlight=False, soft_wrap=True)
+    console.print(f"The winner as a network of its own: {odenas} export {run.path} --out network",
                   highlight=False, soft_wrap=True)  # fmt: skip
 
 

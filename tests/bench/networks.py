@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import quantiles
 
 import torch
@@ -99,17 +99,24 @@ def memory_of(name: str, device: torch.device) -> float:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated() / 2**20
     else:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the present (Linux)
+        before = peak_resident()
     for _ in range(3):
         contender.step()
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20 - before
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10 - before
+    return peak_resident() - before
+
+
+def peak_resident() -> float:
+    """Return this process's peak resident memory in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
 
 
 def spread(values: list[float], digits: int = 3) -> str:
     low, middle, high = quantiles(values, n=4)
-    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{middle:.{digits}f} ({low:.{digits}f}, {high:.{digits}f})"
 
 
 def main() -> None:
@@ -140,7 +147,7 @@ def main() -> None:
                 steps[name].append(step)
                 latencies[name].append(latency)
     memory = {name: peak_memory(name, device, given.threads) for name in contenders}
-    table = Table(box=None, pad_edge=False, title_justify="left", title=f"median [quartiles] of {given.rounds} rounds")
+    table = Table(box=None, pad_edge=False, title_justify="left", title=f"median (quartiles) of {given.rounds} rounds")
     for column in ("network", "parameters", "training images/s", "× peer", "× Euler twin", "latency ms", "× peer",
                    "peak MiB"):  # fmt: skip
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
@@ -155,7 +162,7 @@ def main() -> None:
             spread([own / peer for peer, own in zip(latencies[PEER], latencies[name], strict=True)]),
             f"{memory[name]:.0f}",
         )
-    console = Console(width=180)
+    console = Console(width=180, markup=False, highlight=False)
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.processor() or 'CPU'}"
     console.print(f"peer: {PEER}; batch {BATCH}, {where}, {given.threads} threads, torch {torch.__version__}")
     console.print(table)

@@ -236,3 +236,21 @@ def test_the_program_itself_fails_in_one_line() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [(KeyboardInterrupt(), 130), (SystemExit(143), 143), (SystemExit(15), 143), (SystemExit(1), 143)],
+)
+def test_a_stopped_search_says_how_to_go_on(
+    odenas: Any, monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int
+) -> None:
+    """Ray may put a code of its own in place of that of the handler of SIGTERM."""
+
+    def stopped(config: SearchConfig) -> Run:
+        raise raised
+
+    monkeypatch.setattr("odenas.search.search.search", stopped)
+    done = odenas("search", "--run", "x")
+    assert (done.code, done.out) == (code, "")
+    assert done.err == "\nStopped. The same command goes on: the run is in x\n"

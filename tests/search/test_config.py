@@ -44,7 +44,7 @@ def test_the_file_goes_before_the_budget_and_an_option_before_the_file(tmp_path:
     config = read_config(path, {"trials": 3, "epochs": None, "seed": 5})
     assert (config.data, config.epochs, config.trials, config.seed) == ("fashion-mnist", 4, 3, 5)
     assert config.space == SearchSpace(steps=(2,), order=(1,), reflection=(-0.5, 1.0))
-    assert (config.recipe.momentum, config.confirm, config.enqueue) == (0, Confirmation(top=1), ("lm",))
+    assert (config.recipe.momentum, config.confirm, config.enqueue) == (0, Confirmation(top=1, seeds=3), ("lm",))
     assert read_config(None, {}) == SearchConfig()
 
 

@@ -91,11 +91,16 @@ class Shell:
         table = processes()
         return [pid for pid, begun in self.started.items() if pid in table and table[pid][1] == begun]
 
-    def close(self) -> None:
-        """Wait until all is gone, and end what stays."""
-        deadline = time.monotonic() + 20
+    def settled(self, seconds: float = 60) -> bool:
+        """Return whether all that was noted is gone, or goes soon."""
+        deadline = time.monotonic() + seconds
         while self.left() and time.monotonic() < deadline:
             time.sleep(0.5)
+        return not self.left()
+
+    def close(self) -> None:
+        """End what is left."""
+        self.settled(20)
         for pid in self.left():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -103,7 +108,7 @@ class Shell:
 
 def processes() -> dict[int, tuple[int, str, str]]:
     """Return parent, time of start and command of each living process."""
-    columns = ["ps", "-eo", "pid=,ppid=,lstart=,stat=,args="]
+    columns = ["ps", "-ww", "-eo", "pid=,ppid=,lstart=,stat=,args="]
     lines = subprocess.run(columns, capture_output=True, text=True, check=True).stdout.splitlines()
     found = {}
     for line in lines:
@@ -212,7 +217,7 @@ def test_what_is_printed_is_short(searched: Searched) -> None:
     assert lines[0].startswith("odenas · digits · ")
     assert re.match(r"trials \d/5 · ", lines[1])
     assert "Retrained over 2 seeds" in out
-    assert lines[-1].endswith("odenas export run --out network")
+    assert lines[-1].endswith(" export run --out network")
     for word in ("ray", "optuna", "warning", "info", "token"):
         assert word not in out.lower()
 
@@ -347,6 +352,7 @@ def test_a_signal_ends_it_with_one_line_and_the_same_command_goes_on(
     assert done.returncode == status
     assert done.stderr == f"\nStopped. The same command goes on: the run is in {name}\n"
     assert "Traceback" not in done.stdout
+    assert shell.settled()
     before = load(longer / name).trials
     run = finish(shell, name)
     ended = before["status"] != "RUNNING"
@@ -362,6 +368,7 @@ def test_a_signal_while_ray_starts(shell: Shell, longer: Path) -> None:
     done = shell.end(process)
     assert done.returncode == 143
     assert done.stderr == "\nStopped. The same command goes on: the run is in early\n"
+    assert shell.settled()
 
 
 @pytest.mark.slow
