@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -86,19 +87,19 @@ def _in_parallel(
     """Yield each job with its result, as they end."""
     remote = ray.remote(retrain).options(num_cpus=config.cpus, num_gpus=config.gpus)
     waiting = list(reversed(jobs))
-    running: dict[ray.ObjectRef[Any], tuple[Scheme, int]] = {}
+    running: dict[ray.ObjectRef[Any], tuple[tuple[Scheme, int], datetime]] = {}
     while waiting or running:
         while waiting and len(running) < workers:
             value, seed = waiting.pop()
             task = {"config": config.resolved(), "params": params, "scheme": value.to_dict(), "seed": seed}
-            running[remote.remote(task)] = (value, seed)
+            running[remote.remote(task)] = (value, seed), now()
         (done,), _ = ray.wait(list(running))
-        job = running.pop(done)
+        job, started = running.pop(done)
         try:
             result = ray.get(done)
         except ray.exceptions.RayError as error:
             result = {"status": "FAIL", "failure": str(error).strip().splitlines()[-1]}
-        yield job, result
+        yield job, result | {"started": started, "finished": now()}
 
 
 def _missing(past: pd.DataFrame, entered: list[Contender], value: Scheme, seed: int) -> bool:
@@ -118,7 +119,6 @@ def _row(run: Run, config: SearchConfig, one: Contender, seed: int) -> dict[str,
         "train_size": config.train_size,
         "seed": seed,
         "budget": config.epochs,
-        "finished": now(),
         "hostname": socket.gethostname(),
         **{f"version_{name}": run.versions.get(name) for name in ("odenas", "torch")},
         "commit": run.versions.get("commit"),

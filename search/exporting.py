@@ -66,7 +66,10 @@ def winner(run: Run) -> int:
         OdenasError: no trial of the run is finished.
     """
     confirmed = run.confirmations
-    confirmed = confirmed[(confirmed["role"] == "candidate") & (confirmed["status"] == "COMPLETE")]
+    confirmed = confirmed[confirmed["role"] == "candidate"]
+    # A mean over the seeds that went well would flatter a scheme that fails on others.
+    failed = confirmed[confirmed["status"] != "COMPLETE"]["number"]
+    confirmed = confirmed[~confirmed["number"].isin(failed)]
     if len(confirmed):
         # By validation error: the test error is for reporting, choosing by it would bias it.
         means = confirmed.groupby("number")["validation_error"].mean().to_frame().reset_index()

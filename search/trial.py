@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from odenas.nets import SchemeNetwork, build, coefficients, parameters
 from odenas.search.config import SearchConfig
@@ -131,11 +132,22 @@ def _fields(network: SchemeNetwork, config: SearchConfig) -> dict[str, Any]:
     data = _data(config)
     return {
         "params": parameters(network),
+        "macs": macs(network, DATASETS[config.data].size),
         "widths": "-".join(map(str, network.architecture["widths"])),
         "train_size": len(data.train.labels),
         "validation_size": len(data.validation.labels),
         "device": torch.cuda.get_device_name() if device(config) == "cuda" else "cpu",
     }
+
+
+def macs(network: SchemeNetwork, size: int) -> int:
+    """Return the multiply-accumulates of the convolutions and the linear layer for one image of this side."""
+    image = next(network.parameters()).new_zeros(1, network.architecture["channels"], size, size)
+    training = network.training
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(image)
+    network.train(training)
+    return int(counter.get_total_flops()) // 2  # torch counts a multiply-accumulate as two
 
 
 def _report(

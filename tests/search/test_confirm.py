@@ -157,3 +157,10 @@ def test_the_winner_is_chosen_by_validation_error_not_by_test_error(run: Run) ->
     assert winner(run) == 3
     confirmed(run, 3, [1.0, 7.0], test=5.0)
     assert winner(run) == 1
+    run.record_confirmation(
+        {
+            "label": "trial 1", "number": 1, "role": "candidate", "status": "FAIL", "data": "digits", "budget": 2,
+            "seed": 99,
+        }
+    )  # fmt: skip
+    assert winner(run) == 2  # trial 1 is better only where it did not fail

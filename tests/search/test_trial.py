@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from odenas.nets import build
 from odenas.search import trial
 from odenas.search.config import SearchConfig
 from odenas.search.data import DATASETS
-from odenas.search.trial import make_network, read_checkpoint, retrain, train_trial, write_checkpoint
+from odenas.search.trial import macs, make_network, read_checkpoint, retrain, train_trial, write_checkpoint
 from odenas.space import Scheme, scheme
 
 torch.set_num_threads(1)  # as in a worker; more only wait for one another with so small networks
@@ -194,3 +195,10 @@ def test_a_trial_reads_no_test_image(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(trial, "load_test", refuse)
     assert "failure" not in reports(task(tmp_path))[-1]
+
+
+def test_multiply_accumulates_are_those_of_the_layers_written_out() -> None:
+    counted = macs(build(scheme("euler"), 20), 32)
+    convolutions = 9 * (3 * 16 + 6 * 16 * 16) * 32**2 + 9 * (16 * 32 + 5 * 32 * 32) * 16**2
+    convolutions += 9 * (32 * 64 + 5 * 64 * 64) * 8**2 + 16 * 32 * 16**2 + 32 * 64 * 8**2
+    assert counted == convolutions + 64 * 10
