@@ -109,8 +109,6 @@ class SearchConfig(BaseModel):
     def _names(self) -> SearchConfig:
         for name in self.enqueue:
             scheme(name)
-        if self.keep < self.confirm.top:
-            raise OdenasError(f"`keep` is {self.keep}, but must be at least `confirm.top`, which is {self.confirm.top}")
         return self
 
     @property

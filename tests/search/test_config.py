@@ -197,9 +197,3 @@ def made(values: dict[str, Any]) -> SearchConfig | str:
 
 def test_the_samplers_are_listed() -> None:
     assert set(SAMPLERS) == {"tpe", "random", "nsga2", "qmc"}
-
-
-def test_the_weights_of_what_is_retrained_are_kept() -> None:
-    with pytest.raises(OdenasError, match="`keep` is 2, but must be at least `confirm.top`, which is 3"):
-        SearchConfig(keep=2)
-    assert SearchConfig(keep=2, confirm=Confirmation(top=2)).keep == 2
