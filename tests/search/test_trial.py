@@ -59,8 +59,8 @@ def test_each_epoch_is_reported(tmp_path: Path) -> None:
     for one in told:
         assert one["objective"] == one["rows"][-1]["validation_error"]
         fields = one["fields"]
-        assert fields | {"params": 0} == {
-            "params": 0, "widths": "2-4-8", "train_size": 60, "validation_size": 400, "device": "cpu"
+        assert fields | {"params": 0, "macs": 0} == {
+            "params": 0, "macs": 0, "widths": "2-4-8", "train_size": 60, "validation_size": 400, "device": "cpu"
         }  # fmt: skip
         assert abs(fields["params"] - 2940) < 50
         assert {row["symbol"] for row in one["coefficients"]} == {"V"}
