@@ -127,7 +127,7 @@ def _properties(value: Scheme) -> dict[str, Any]:
 def main() -> None:
     """Run the command line; what the user got wrong becomes one line on stderr and exit status 2."""
     try:
-        app(standalone_mode=False)
+        app(standalone_mode=False, prog_name="odenas")
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         raise SystemExit(0) from None
