@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from odenas.search.config import SearchConfig as SearchConfig
-    from odenas.search.search import search as search
+    from odenas.search.driver import search as search
 
 __all__ = ["SearchConfig", "search"]
 
 # Imported when first asked for: torch and ray take seconds, and `odenas results` needs neither.
-_HOMES = {"SearchConfig": "odenas.search.config", "search": "odenas.search.search"}
+_HOMES = {"SearchConfig": "odenas.search.config", "search": "odenas.search.driver"}
 
 
 def __getattr__(name: str) -> Any:

@@ -44,7 +44,7 @@ def search_command(config: Path | None, **overrides: Any) -> None:
     CONFIG is a TOML file (README.md lists its keys); an option given here goes before it.
     """
     from odenas.search.config import read_config
-    from odenas.search.search import search
+    from odenas.search.driver import search
     from odenas.search.terminal import show_confirmation, show_next
 
     resolved = read_config(config, overrides)

@@ -250,7 +250,7 @@ def test_a_stopped_search_says_how_to_go_on(
     def stopped(config: SearchConfig) -> Run:
         raise raised
 
-    monkeypatch.setattr("odenas.search.search.search", stopped)
+    monkeypatch.setattr("odenas.search.driver.search", stopped)
     done = odenas("search", "--run", "x")
     assert (done.code, done.out) == (code, "")
     assert done.err == "\nStopped. The same command goes on: the run is in x\n"
