@@ -59,7 +59,7 @@ class LearnedWeights(nn.Module):
     def frozen(self) -> TableWeights:
         """Return the present weights as constants."""
         stages = [self.values(stage) for stage in range(len(self.steps))]
-        table = dict(plain_table(self.scheme))
+        table = dict(self.table)
         for name in ("V", "R", "B"):
             table[name] = [None if isinstance(entry, Tensor) else entry for entry in stages[0][name]]
         channels = self.channels if self.scheme.coefficients.sharing == "channel" else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +14,7 @@ import ray
 
 from odenas.results import Run, leaderboard
 from odenas.search.config import SearchConfig
-from odenas.search.ledger import now
+from odenas.search.ledger import now, provenance
 from odenas.search.progress import Progress
 from odenas.search.trial import retrain
 from odenas.space import Scheme, describe, scheme
@@ -58,16 +57,16 @@ def confirm(
     What the run folder already holds is not trained again.
     """
     entered = contenders(run, top)
-    past = run.confirmations
+    past, values = run.confirmations, dict.fromkeys(one.scheme for one in entered)
     jobs = [
         (value, seed)
-        for value in dict.fromkeys(one.scheme for one in entered)
+        for value in values
         for seed in confirmation_seeds(config.seed, seeds)
         if _missing(past, entered, value, seed)
     ]
     # Seed by seed, so that an interrupted confirmation is paired as far as it goes.
     jobs.sort(key=lambda job: job[1])
-    total = len(dict.fromkeys(one.scheme for one in entered)) * seeds
+    total = len(values) * seeds
     progress.confirming(total - len(jobs), total)
     for (value, seed), result in _in_parallel(jobs, config, params, workers):
         for one in entered:
@@ -119,7 +118,5 @@ def _row(run: Run, config: SearchConfig, one: Contender, seed: int) -> dict[str,
         "train_size": config.train_size,
         "seed": seed,
         "budget": config.epochs,
-        "hostname": socket.gethostname(),
-        **{f"version_{name}": run.versions.get(name) for name in ("odenas", "torch")},
-        "commit": run.versions.get("commit"),
+        **provenance(run),
     }

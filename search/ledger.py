@@ -52,9 +52,13 @@ class Ledger:
         self._tried: set[Scheme] = set()
         past = run.trials
         self.study = optuna.create_study(direction="minimize", sampler=make_sampler(config, len(past)))
+        epochs = run.epochs
         for row in past.to_dict("records"):
-            self._take_up({str(name): None if pd.isna(value) else value for name, value in row.items()})
-        self._keep_best()  # a kill may have come between, or `keep` have become less
+            done = epochs[(epochs["number"] == row["number"]) & epochs["validation_error"].notna()]
+            self._take_up({str(name): None if pd.isna(value) else value for name, value in row.items()}, done)
+        self._keep_best()
+        for number in self.rows:  # a kill may have come between, or `keep` have become less
+            self._drop_weights(number)
         known = [scheme(name) for name in config.enqueue]
         for value in [value for value in known if value in self.space][len(past) :]:
             self.study.enqueue_trial(self.space.encode(value))
@@ -82,9 +86,7 @@ class Ledger:
                 **scheme_fields(value),
                 "draw": json.dumps(trial.params),
                 "started": now(),
-                "hostname": socket.gethostname(),
-                **{f"version_{name}": self.run.versions.get(name) for name in ("odenas", "torch")},
-                "commit": self.run.versions.get("commit"),
+                **provenance(self.run),
             }
         )
         return draw
@@ -114,6 +116,7 @@ class Ledger:
         self.study.tell(self._trials.pop(number), error if status == "COMPLETE" else None, state=STATES[status])
         end = {"status": status, "stop_reason": reason, "failure": failure, "finished": now()}
         self._record(row | end | {"checkpoint": self._checkpoint(number) if status == "COMPLETE" else None})
+        self._drop_weights(number)
         self._keep_best()
         return status
 
@@ -121,23 +124,25 @@ class Ledger:
         return str(self.run.checkpoint(number).relative_to(self.run.path))
 
     def _keep_best(self) -> None:
-        """Delete the weights of finished trials but those of the best."""
+        """Delete the weights of complete trials but those of the best."""
         kept = [row for row in self.rows.values() if row.get("checkpoint")]
         kept.sort(key=lambda row: (row["validation_error"], row["params"], row["number"]))
         for row in kept[self.config.keep :]:
             self._record(row | {"checkpoint": None})
-        for number, row in self.rows.items():
-            if row["status"] != "RUNNING" and not row.get("checkpoint"):
-                self.run.checkpoint(number).unlink(missing_ok=True)
+            self._drop_weights(row["number"])
 
-    def _take_up(self, row: dict[str, Any]) -> None:
-        """Give Optuna a trial of the run folder back."""
+    def _drop_weights(self, number: int) -> None:
+        """Delete the weights of a trial that is over and not to be kept."""
+        row = self.rows[number]
+        if row["status"] != "RUNNING" and not row.get("checkpoint"):
+            self.run.checkpoint(number).unlink(missing_ok=True)
+
+    def _take_up(self, row: dict[str, Any], done: pd.DataFrame) -> None:
+        """Give Optuna a trial of the run folder back, with the epochs that it has done."""
         number, draw = int(row["number"]), json.loads(row["draw"])
         fixed = FixedTrial(draw)
         value = self.space.suggest(fixed)
         finished = row["status"] in STATES
-        epochs = self.run.epochs
-        done = epochs[(epochs["number"] == number) & epochs["validation_error"].notna()]
         frozen: FrozenTrial = create_trial(
             state=STATES.get(row["status"], TrialState.RUNNING),
             params=draw,
@@ -206,6 +211,12 @@ def scheme_fields(value: Scheme) -> dict[str, Any]:
         "drop_rate": value.stochasticity.rate,
         "scheme": json.dumps(value.to_dict()),
     }
+
+
+def provenance(run: Run) -> dict[str, Any]:
+    """Return the columns that say where and with what a row of this run came about."""
+    versions = {f"version_{name}": run.versions.get(name) for name in ("odenas", "torch")}
+    return {"hostname": socket.gethostname(), **versions, "commit": run.versions.get("commit")}
 
 
 def trial_seed(seed: int, number: int) -> int:
