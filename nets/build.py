@@ -1,4 +1,4 @@
-"""Make the network of a scheme: depth, widths within a budget of parameters, coefficients, stochastic depth."""
+"""Make the network of a scheme: its blocks and steps, widths within a budget of parameters, coefficients, noise."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from odenas.nets.coefficients import LearnedWeights, plain_table
-from odenas.nets.residual import ResidualNetwork
-from odenas.nets.weights import TableWeights
-from odenas.space.catalogue import euler
+from odenas.nets.branch import BLOCKS
+from odenas.nets.coefficients import LearnedWeights, constant_weights, tableau_of
+from odenas.nets.residual import ResidualNetwork, own_branches
 from odenas.space.errors import OdenasError
 from odenas.space.scheme import Scheme
+from odenas.space.tableau import Tableau
 
-STAGES = 3
+STAGES, DEPTH = 3, 20
 TOLERANCE = 0.01
 """A budget of parameters counts as met within this share; among the widths that meet it, the most regular are taken."""
 
@@ -32,117 +32,155 @@ class SchemeNetwork(ResidualNetwork):
 
 def build(
     scheme: Scheme,
-    depth: int = 20,
+    depth: int | None = None,
     classes: int = 10,
     channels: int = 3,
     params: int | None = None,
     width: int | Sequence[int] = 16,
 ) -> SchemeNetwork:
-    """Return the pre-activation residual network of depth 6n + 2 for small images that steps by the scheme.
+    """Return the pre-activation residual network for small images that steps by the scheme.
 
-    Three stages of n blocks with widths 1 : 2 : 4 (He et al. 2016). The first block of each stage is a plain residual
-    block, with a projected shortcut where the shape changes; the others step by the scheme, after as many forward Euler
-    steps as its start needs (as LM-ResNet does, Lu et al. 2018). Weights are drawn from torch's global generator:
-    convolutions from N(0, 2 / (k² outputs)) (He et al. 2015).
+    Three stages of n blocks with widths 1 : 2 : 4 (He et al. 2016), of depth 6n + 2, or 9n + 2 with bottlenecks; or as
+    many as `scheme.blocks.per_stage` says. The first block of the network is a plain residual block; with the
+    transition "restart", so is that of every stage, with a projected shortcut where the shape changes. The others step
+    by the scheme, after as many forward Euler steps as its start needs (as LM-ResNet does, Lu et al. 2018). Weights are
+    drawn from torch's global generator: convolutions from N(0, 2 / (k² outputs)) (He et al. 2015).
 
     Args:
         scheme: how to step.
-        depth: 6n + 2 layers.
+        depth: number of layers along one branch of each block; if not given, what `per_stage` makes, or 20.
         classes, channels: of the data.
         params: if given, the widths are chosen so that the number of parameters comes nearest to it. The scheme's few
             learned coefficients are left out of the account, so that a scheme and its twin have the same widths.
-        width: channels of the first stage, or of all three, if `params` is not given.
+        width: channels of the first stage, or of all stages, if `params` is not given.
 
     Raises:
-        OdenasError: no n gives the depth, it is too small for the scheme's history, no width meets the budget, a number
-            is no integer, or the scheme's first stage reads slopes that its start does not give.
+        OdenasError: no n gives the depth, it is not that of `per_stage`, the blocks are too few for the scheme's
+            history, no width meets the budget, a number is no integer, the scheme's first stage reads slopes that its
+            start does not give, its noise does not fit its tableau, or it is no tableau.
     """
-    given = [("depth", depth), ("classes", classes), ("channels", channels)]
+    given = [("depth", DEPTH if depth is None else depth), ("classes", classes), ("channels", channels)]
     given += [] if params is None else [("params", params)]
     for name, value in [*given, *(("width", each) for each in (width if isinstance(width, Sequence) else [width]))]:
         if isinstance(value, bool) or not isinstance(value, int):
             raise OdenasError(f"`{name}` is {value!r}, but must be an integer")
-    if scheme.start == "copy" and any(scheme.tableau.W[0]):
-        raise OdenasError(
-            "`start` is 'copy', but the tableau's first stage reads earlier slopes; use the start 'euler'"
-        )
-    blocks, remainder = divmod(depth - 2, 6)
-    if remainder or blocks < 1:
-        near = max(8, 6 * round((depth - 2) / 6) + 2)
-        raise OdenasError(f"`depth` is {depth}, but must be 6n + 2 for a whole n ≥ 1; the nearest is {near}")
-    warmup = _warmup(scheme)
-    if blocks <= warmup + 1 and scheme.tableau.steps > 1:
-        raise OdenasError(
-            f"`depth` is {depth} with {blocks} blocks a stage, but a scheme of {scheme.tableau.steps} steps needs "
-            f"{warmup + 2} (depth {6 * (warmup + 2) + 2}) to make one step of its own"
-        )
-    widths = (width, 2 * width, 4 * width) if isinstance(width, int) else tuple(width)
-    if len(widths) != STAGES:
-        raise OdenasError(f"`width` has {len(widths)} numbers, but needs one, or {STAGES}: one for each stage")
+    tableau, blocks = _checked_tableau(scheme), _blocks(scheme, depth)
+    steps = _steps(scheme, tableau, blocks)
+    stages = len(blocks)
+    widths = tuple(width * 2**i for i in range(stages)) if isinstance(width, int) else tuple(width)
+    if len(widths) != stages:
+        raise OdenasError(f"`width` has {len(widths)} numbers, but needs one, or {stages}: one for each stage")
     for name, value in (("classes", classes), ("channels", channels), ("width", min(widths))):
         if value < 1:
             raise OdenasError(f"`{name}` is {value}, but must be at least 1")
+    branches = [[1] * (n - own) + [tableau.stages] * own for n, own in zip(blocks, steps, strict=True)]
     if params is not None:
-        branches = sum(_branches(scheme, blocks))
-        widths = _widths(params, branches, classes, channels)
-    network = _network(widths, scheme, blocks, classes, channels)
+        own = tuple(sum(own_branches(row, scheme.tying)) for row in branches)
+        widths = _widths(params, own, scheme.blocks.kind, classes, channels)
+    rates = iter(scheme.stochasticity.rates(sum(blocks)))
+    network = SchemeNetwork(
+        scheme,
+        widths=widths,
+        branches=branches,
+        rates=[[next(rates) for _ in row] for row in branches],
+        weights=constant_weights(scheme, steps),
+        start=scheme.start,
+        classes=classes,
+        channels=channels,
+        block=scheme.blocks.kind,
+        activation=scheme.blocks.activation,
+        tying=scheme.tying,
+        noise=scheme.stochasticity.kind,
+        transition=scheme.transition,
+    )
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     if scheme.coefficients.learning == "learned":
         # Drawn last, so that a scheme and its twin start from the same convolutions.
-        network.weights = LearnedWeights(scheme, [blocks - 1 - warmup] * STAGES, widths)
+        network.weights = LearnedWeights(scheme, steps, widths)
     return network
 
 
 def parameters(network: nn.Module) -> int:
-    """Return the number of trained parameters, the scheme's learned coefficients included."""
+    """Return the number of trained parameters, the scheme's learned coefficients included, shared ones once."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _network(widths: tuple[int, ...], scheme: Scheme, blocks: int, classes: int, channels: int) -> SchemeNetwork:
-    branches = _branches(scheme, blocks)
-    steps = [blocks - 1 - _warmup(scheme)] * STAGES
-    last = max(1, STAGES * blocks - 1)
-    rates = [scheme.stochasticity.rate * index / last for index in range(STAGES * blocks)]
-    return SchemeNetwork(
-        scheme,
-        widths=widths,
-        branches=[branches] * STAGES,
-        drop=[rates[i * blocks : (i + 1) * blocks] for i in range(STAGES)],
-        weights=TableWeights(plain_table(scheme), steps),
-        start=scheme.start,
-        classes=classes,
-        channels=channels,
-    )
+def _checked_tableau(scheme: Scheme) -> Tableau:
+    tableau, noise = tableau_of(scheme), scheme.stochasticity.kind
+    if scheme.start == "copy" and any(tableau.W[0]):
+        raise OdenasError("`start` is 'copy', but the tableau's first stage reads earlier slopes; use 'euler'")
+    if noise == "shake" and (tableau.stages < 2 or tableau.B[0] != tableau.B[1] or tableau.B[0] == 0):
+        raise OdenasError(
+            f"`stochasticity` is 'shake' with the weights ({', '.join(map(str, tableau.B))}) of the stages, but needs "
+            "two stages or more, the first two of equal weight"
+        )
+    return tableau
 
 
-def _warmup(scheme: Scheme) -> int:
-    """Return how many blocks of a stage, after its first, are forward Euler steps for want of history."""
-    return max(0, scheme.tableau.steps - 2) if scheme.start == "euler" else 0
+def _blocks(scheme: Scheme, depth: int | None) -> list[int]:
+    """Return the number of blocks in each stage."""
+    layers, per_stage = BLOCKS[scheme.blocks.kind].layers, scheme.blocks.per_stage
+    if per_stage:
+        made = layers * sum(per_stage) + 2
+        if depth not in (None, made):
+            raise OdenasError(f"`depth` is {depth}, but `per_stage` is {list(per_stage)}, which makes {made}")
+        return list(per_stage)
+    depth, unit = DEPTH if depth is None else depth, layers * STAGES
+    blocks, remainder = divmod(depth - 2, unit)
+    if remainder or blocks < 1:
+        near = max(unit + 2, unit * round((depth - 2) / unit) + 2)
+        raise OdenasError(f"`depth` is {depth}, but must be {unit}n + 2 for a whole n ≥ 1; the nearest is {near}")
+    return [blocks] * STAGES
 
 
-def _branches(scheme: Scheme, blocks: int) -> list[int]:
-    """Return the number of branches of each block of a stage after its first."""
-    warmup = _warmup(scheme)
-    return [1] * warmup + [scheme.tableau.stages] * (blocks - 1 - warmup)
+def _steps(scheme: Scheme, tableau: Tableau, blocks: Sequence[int]) -> list[int]:
+    """Return how many blocks at the end of each stage step by the scheme; those before make forward Euler steps.
+
+    Raises:
+        OdenasError: none does, for want of history.
+    """
+    needed = 1 + (max(0, tableau.steps - 2) if scheme.start == "euler" else 0)
+    project = scheme.transition == "project"
+    before = [sum(blocks[:i]) if project else 0 for i in range(len(blocks))]
+    steps = [n - min(n, max(0, needed - past)) for n, past in zip(blocks, before, strict=True)]
+    if not any(steps) and (tableau.steps > 1 or tableau.stages > 1):
+        of = f"a scheme of {tableau.steps} steps"
+        if scheme.blocks.per_stage:
+            where = "in all" if project else "in a stage"
+            raise OdenasError(
+                f"`per_stage` is {list(blocks)}, but {of} needs {needed + 1} blocks {where} to make one step of its own"
+            )
+        layers = BLOCKS[scheme.blocks.kind].layers
+        least = -(-(needed + 1) // len(blocks)) if project else needed + 1
+        raise OdenasError(
+            f"`depth` is {layers * sum(blocks) + 2} with {blocks[0]} blocks a stage, but {of} needs "
+            f"{least} (depth {layers * len(blocks) * least + 2}) to make one step of its own"
+        )
+    return steps
 
 
 @cache
-def _widths(budget: int, branches: int, classes: int, channels: int) -> tuple[int, ...]:
+def _widths(budget: int, branches: tuple[int, ...], block: str, classes: int, channels: int) -> tuple[int, ...]:
     """Return the widths with which a network comes nearest to the budget, near to 1 : 2 : 4.
 
-    `branches` is their number in each stage, those of the first block left out; every other one adds the same.
+    `branches` is the number in each stage that have weights of their own, that of its first block left out.
     """
+    stages = len(branches)
 
     def count(widths: tuple[int, ...]) -> int:
-        none, one = (parameters(_plain(widths, number, classes, channels)) for number in (0, 1))
-        return none + branches * (one - none)
+        with torch.device("meta"):
+            bare = ResidualNetwork(
+                widths, [[1]] * stages, [[0.0]] * stages, nn.Identity(), "euler", classes, channels, block
+            )
+            of_one = [parameters(BLOCKS[block](width, width)) for width in widths]
+        return parameters(bare) + sum(n * one for n, one in zip(branches, of_one, strict=True))
 
     def regular(last: int) -> tuple[int, ...]:
-        return max(1, round(last / 4)), max(1, round(last / 2)), last
+        return tuple(max(1, round(last / 2**i)) for i in reversed(range(stages)))
 
-    smallest = count((1, 1, 1))
+    smallest = count((1,) * stages)
     if budget < smallest * (1 - TOLERANCE):
         raise OdenasError(f"`params` is {budget}, but the narrowest network of this depth has {smallest}")
     low, high = 1, 2
@@ -152,18 +190,9 @@ def _widths(budget: int, branches: int, classes: int, channels: int) -> tuple[in
         middle = (low + high) // 2
         low, high = (middle, high) if count(regular(middle)) < budget else (low, middle)
     candidates = []
-    for last, shift1, shift2 in product((low, high), (-1, 0, 1), (-1, 0, 1)):
-        first, second, _ = regular(last)
-        widths = (max(1, first + shift1), max(1, second + shift2), last)
+    for last, *shifts in product((low, high), *[(-1, 0, 1)] * (stages - 1)):
+        widths = (*(max(1, near + shift) for near, shift in zip(regular(last), shifts, strict=False)), last)
         miss = abs(count(widths) / budget - 1)
-        irregular = abs(widths[0] * 4 / last - 1) + abs(widths[1] * 2 / last - 1)
+        irregular = sum(abs(width * 2 ** (stages - 1 - i) / last - 1) for i, width in enumerate(widths))
         candidates.append((max(miss, TOLERANCE), irregular, miss, widths))
     return min(candidates)[-1]
-
-
-def _plain(widths: tuple[int, ...], branches: int, classes: int, channels: int) -> ResidualNetwork:
-    """Return a network on the meta device, to count its parameters."""
-    rows = [[1] * branches] * STAGES
-    with torch.device("meta"):
-        weights = TableWeights(plain_table(euler()), [branches] * STAGES)
-        return ResidualNetwork(widths, rows, [[0.0] * (branches + 1)] * STAGES, weights, "euler", classes, channels)

@@ -1,4 +1,4 @@
-"""Learned coefficients: free numbers that training moves, mapped to weights that keep the scheme's constraint."""
+"""The weights that a scheme's coefficients become: fixed, following a schedule, or learned under a constraint."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from odenas.nets.combine import Weight
+from odenas.nets.residual import ResidualNetwork
 from odenas.nets.weights import Step, TableWeights, unroll, varying
+from odenas.space.errors import OdenasError
 from odenas.space.feasible import reflections_from_states, slopes_of_order, states_from_reflections
 from odenas.space.scheme import Scheme
-
-BOUND = 0.999
-"""Learned reflection coefficients stay in (−BOUND, BOUND): zero-stable, with a margin from the circle."""
+from odenas.space.tableau import Tableau
 
 
 class LearnedWeights(nn.Module):
     """The weights of the steps of each stage, learned from the scheme's tableau on.
 
     The coordinates that learn are, under the constraint "none", the weights V_1, V_2, … of the earlier states
-    (V_0 = 1 − ΣV_j; the slopes' weights stay); under "zero-stable", the reflection coefficients, as BOUND × tanh(θ),
-    and the free slopes that are not zero. The map is evaluated in float64 whatever the type of the parameters, so that
-    an exported network has the very same weights.
+    (V_0 = 1 − ΣV_j; the slopes' weights stay); under "order", these and the free slopes that are not zero, from which
+    the others follow; under "zero-stable", the reflection coefficients, as bound × tanh(θ), in place of V_1, V_2, ….
+    The map is evaluated in float64 whatever the type of the parameters, so that an exported network has the very same
+    weights. The scale "absorbed" divides by ρ'(1), the sum of the slopes, which only zero-stability keeps from 0.
 
     Args:
         scheme: a scheme that learns.
@@ -36,8 +37,9 @@ class LearnedWeights(nn.Module):
         super().__init__()
         self.scheme, self.steps, self.channels = scheme, list(steps), list(channels)
         self.table = plain_table(scheme)
-        slopes, order = scheme.tableau.slopes, scheme.coefficients.order
+        slopes, order = tableau_of(scheme).slopes, scheme.coefficients.order
         self.free = [weight != 0 for weight in slopes[order:]]
+        self.bound = scheme.coefficients.bound
         self.alone = order == 1 and not any(slopes[1:])
         sharing, spread = scheme.coefficients.sharing, scheme.coefficients.spread
         initial = torch.tensor(self._initial(), dtype=torch.float64)
@@ -75,12 +77,15 @@ class LearnedWeights(nn.Module):
         if coordinates.dim() == 1:
             coordinates = coordinates[:, None].expand(-1, self.steps[stage])
         # Nothing here asks the scheme for what it computes in rational numbers: `torch.compile` follows every line.
-        if self.scheme.coefficients.constraint == "none":
-            earlier = list(coordinates.unbind())
-            return {"V": [1 - sum(earlier), *earlier], "R": self.table["R"], "B": self.table["B"]}
-        reflections = len(self.table["V"]) - 1
-        states = states_from_reflections((BOUND * coordinates[:reflections].tanh()).unbind())
-        learned = iter(coordinates[reflections:].unbind())
+        constraint, steps = self.scheme.coefficients.constraint, len(self.table["V"])
+        if constraint == "zero-stable":
+            states = states_from_reflections((self.bound * coordinates[: steps - 1].tanh()).unbind())
+        else:
+            earlier = coordinates[: steps - 1].unbind()
+            states = [1 - sum(earlier), *earlier]
+        if constraint == "none":
+            return {"V": states, "R": self.table["R"], "B": self.table["B"]}
+        learned = iter(coordinates[steps - 1 :].unbind())
         free: list[Any] = [next(learned) if learns else 0.0 for learns in self.free]
         slopes = slopes_of_order(states, free, self.scheme.coefficients.order)
         if self.scheme.scale == "absorbed":
@@ -92,20 +97,96 @@ class LearnedWeights(nn.Module):
 
     def _initial(self) -> list[float]:
         """Return the coordinates of the scheme's tableau, the reflection coefficients not yet unbounded."""
-        tableau, coefficients = self.scheme.tableau, self.scheme.coefficients
-        if coefficients.constraint == "none":
-            return [float(weight) for weight in tableau.V[1:]]
-        reflections = reflections_from_states([Fraction(weight) for weight in tableau.V])
-        free = [weight for weight in tableau.slopes[coefficients.order :] if weight != 0]
-        return [*map(float, reflections), *map(float, free)]
+        tableau, coefficients = tableau_of(self.scheme), self.scheme.coefficients
+        stable = coefficients.constraint == "zero-stable"
+        states = reflections_from_states([Fraction(weight) for weight in tableau.V]) if stable else tableau.V[1:]
+        follows = len(tableau.slopes) if coefficients.constraint == "none" else coefficients.order
+        free = [weight for weight in tableau.slopes[follows:] if weight != 0]
+        return [*map(float, states), *map(float, free)]
 
     def _unbounded(self, value: Tensor) -> Tensor:
-        """Return θ with BOUND × tanh(θ) = κ for the reflection coefficients κ, each brought inside the bound."""
-        if self.scheme.coefficients.constraint == "none":
+        """Return θ with bound × tanh(θ) = κ for the reflection coefficients κ, each brought inside the bound."""
+        if self.scheme.coefficients.constraint != "zero-stable":
             return value
-        reflections = self.scheme.tableau.steps - 1
-        inside = (value[:reflections] / BOUND).clamp(-0.999, 0.999)
+        reflections = len(self.table["V"]) - 1
+        inside = (value[:reflections] / self.bound).clamp(-0.999, 0.999)
         return torch.cat([inside.atanh(), value[reflections:]])
+
+
+def constant_weights(scheme: Scheme, steps: Sequence[int]) -> TableWeights:
+    """Return the weights of a scheme that is fixed or follows a schedule, for these numbers of steps in each stage.
+
+    On a schedule the slopes that the order leaves free stay as they are, and the others follow. All is computed in
+    rational numbers and rounded once.
+    """
+    table = plain_table(scheme)
+    if scheme.coefficients.learning != "scheduled":
+        return TableWeights(table, steps)
+    tableau, order = tableau_of(scheme), scheme.coefficients.order
+    reflections = reflections_from_states([Fraction(weight) for weight in tableau.V])
+    free = [Fraction(weight) for weight in tableau.slopes[order:]]
+    rows: list[list[list[Fraction]]] = []
+    for count in steps:
+        rows.append([])
+        for kappas in scheme.coefficients.scheduled(tuple(reflections), count):
+            states = states_from_reflections(kappas)
+            slopes = slopes_of_order(states, free, order)
+            total = sum(slopes) if scheme.scale == "absorbed" else Fraction(1)
+            rows[-1].append([*states, *(slope / total for slope in slopes)])
+    k = len(table["V"])
+    places = [*(("V", j) for j in range(k)), ("B", 0), *(("R", j) for j in range(k - 1))]
+    same = [len({row[place] for stage in rows for row in stage}) <= 1 for place in range(2 * k)]
+    for (name, j), constant in zip(places, same, strict=True):
+        if not constant:
+            table[name][j] = None
+    weights = TableWeights(table, steps)
+    for place, (name, j) in enumerate(places):
+        if table[name][j] is None:
+            for stage, own in enumerate(rows):
+                values = [float(row[place]) for row in own]
+                getattr(weights, f"{name}{j}_{stage}").copy_(torch.tensor(values, dtype=torch.float64))
+    return weights
+
+
+def coefficients(network: ResidualNetwork, varying_only: bool = False) -> list[dict[str, Any]]:
+    """Return the weights of every step: stage, block, symbol, index, channel (or None) and value, in a flat list.
+
+    Blocks are counted from 0 in each stage; those before the first step of the scheme have none. With `varying_only`,
+    weights that are the same fixed number for all steps are left out.
+    """
+    rows = []
+    for stage, blocks in enumerate(network.architecture["branches"]):
+        steps = network.weights(stage, torch.float64)
+        for block, step in enumerate(steps, start=len(blocks) - len(steps)):
+            for symbol in ("V", "R", "B"):
+                for index, entry in enumerate(getattr(step, symbol)):
+                    if varying_only and not isinstance(entry, Tensor):
+                        continue
+                    values = entry.detach().flatten().tolist() if isinstance(entry, Tensor) else [entry]
+                    rows += [
+                        {
+                            "stage": stage,
+                            "block": block,
+                            "channel": channel if len(values) > 1 else None,
+                            "symbol": symbol,
+                            "index": index,
+                            "value": value,
+                        }
+                        for channel, value in enumerate(values)
+                    ]
+    return rows
+
+
+def tableau_of(scheme: Scheme) -> Tableau:
+    """Return the tableau of a scheme.
+
+    Raises:
+        OdenasError: the scheme is a method of another kind.
+    """
+    if not isinstance(scheme.tableau, Tableau):
+        kind = type(scheme.tableau).__name__
+        raise OdenasError(f"`tableau` is a {kind}, but a network can step by a Tableau alone")
+    return scheme.tableau
 
 
 def plain_table(scheme: Scheme) -> dict[str, Any]:

@@ -13,8 +13,14 @@ Weight = float | Tensor
 
 
 def combine(terms: Iterable[tuple[Weight, Tensor | None]]) -> Tensor:
-    """Return Σ weight × tensor over the terms that are there; a weight is a number or a tensor, () or (C, 1, 1)."""
-    kept = [(w, x) for w, x in terms if x is not None and (isinstance(w, Tensor) or w != 0)]
+    """Return Σ weight × tensor over the terms that are there; a weight is a number or a tensor, () or (C, 1, 1).
+
+    Where nothing but terms of weight 0 is there, the sum is 0 in their shape.
+    """
+    there = [(w, x) for w, x in terms if x is not None]
+    kept = [(w, x) for w, x in there if isinstance(w, Tensor) or w != 0]
+    if not kept:
+        return torch.zeros_like(there[0][1])
     if any(isinstance(w, Tensor) for w, _ in kept) and not torch.compiler.is_compiling():
         return LinearCombination.apply(*chain.from_iterable(kept))  # type: ignore[no-any-return]
     return add(kept)

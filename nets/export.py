@@ -18,13 +18,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from odenas.nets import combine, residual, standalone, weights
+from odenas.nets import branch, combine, noise, residual, standalone, weights
+from odenas.nets.branch import BLOCKS
 from odenas.nets.build import SchemeNetwork, parameters
-from odenas.nets.coefficients import LearnedWeights
-from odenas.nets.residual import ResidualNetwork
+from odenas.nets.coefficients import LearnedWeights, coefficients
 from odenas.nets.source import standalone_source
 from odenas.nets.weights import TableWeights
-from odenas.space.catalogue import describe
+from odenas.space.description import describe
 from odenas.space.errors import OdenasError
 
 TOLERANCES = {"float32": 1e-6, "float64": 1e-12}
@@ -102,7 +102,7 @@ def export(
     except OSError as error:
         raise OdenasError(f"`--out` is {folder}, which cannot be made: {error.strerror}") from None
     try:
-        source = standalone_source([combine, weights, residual, standalone], _docstring(config))
+        source = standalone_source([combine, weights, branch, noise, residual, standalone], _docstring(config))
         (building / "net.py").write_text(source, encoding="utf-8")
         save_file(_state(network, constant), building / "model.safetensors")
         _write(building / "config.json", config)
@@ -117,35 +117,6 @@ def export(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return differences
-
-
-def coefficients(network: ResidualNetwork, varying_only: bool = False) -> list[dict[str, Any]]:
-    """Return the weights of every step: stage, block, symbol, index, channel (or None) and value, in a flat list.
-
-    Blocks are counted from 0 in each stage; those before the first step of the scheme have none. With `varying_only`,
-    weights that are the same fixed number for all steps are left out.
-    """
-    rows = []
-    for stage, blocks in enumerate(network.architecture["branches"]):
-        steps = network.weights(stage, torch.float64)
-        for block, step in enumerate(steps, start=1 + len(blocks) - len(steps)):
-            for symbol in ("V", "R", "B"):
-                for index, entry in enumerate(getattr(step, symbol)):
-                    if varying_only and not isinstance(entry, Tensor):
-                        continue
-                    values = entry.detach().flatten().tolist() if isinstance(entry, Tensor) else [entry]
-                    rows += [
-                        {
-                            "stage": stage,
-                            "block": block,
-                            "channel": channel if len(values) > 1 else None,
-                            "symbol": symbol,
-                            "index": index,
-                            "value": value,
-                        }
-                        for channel, value in enumerate(values)
-                    ]
-    return rows
 
 
 def _steps(network: SchemeNetwork) -> list[dict[str, Any]]:
@@ -206,7 +177,9 @@ uint8 images for it. README.md has an example.
 
 def _readme(config: Mapping[str, Any]) -> str:
     architecture, preprocessing, scheme = config["architecture"], config["preprocessing"], config["scheme"]
-    blocks = 1 + len(architecture["branches"][0])
+    blocks = [len(row) for row in architecture["branches"]]
+    layers = BLOCKS[architecture["block"]].layers * sum(blocks) + 2
+    each = str(blocks[0]) if len(set(blocks)) == 1 else ", ".join(map(str, blocks))
     shape = f"4, {architecture['channels']}, {preprocessing['size']}, {preprocessing['size']}"
     stable = "zero-stable" if scheme["zero_stable"] else "not zero-stable"
     provenance = "\n".join(f"| {key} | {value} |" for key, value in config["provenance"].items())
@@ -228,7 +201,8 @@ with torch.no_grad():
 | | |
 |---|---|
 | scheme | {scheme["description"]}: order {scheme["order"]}, {stable} |
-| layers | {6 * blocks + 2}: 3 stages of {blocks} blocks, widths {architecture["widths"]} |
+| layers | {layers}: {len(blocks)} stages of {each} blocks, widths {architecture["widths"]} |
+| blocks | {architecture["block"]}, {architecture["activation"]} |
 | parameters | {config["parameters"]} |
 | input | uint8 images of {architecture["channels"]} channel(s), {preprocessing["size"]} × {preprocessing["size"]} |
 | output | logits of {architecture["classes"]} classes |

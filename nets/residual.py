@@ -1,4 +1,4 @@
-"""A residual network that steps from layer to layer by a numerical scheme.
+"""Residual networks that step by a numerical scheme.
 
 With x_n the state after n blocks, F_n = f_n(x_n) the output of a residual branch, k states and s branches in a step:
 
@@ -7,155 +7,194 @@ With x_n the state after n blocks, F_n = f_n(x_n) the output of a residual branc
 
 V = (1), B = (1) is the ordinary residual network x + f(x); V = (1 − k, k), B = (1) is LM-ResNet.
 
-This file, `weights.py` and `combine.py` need nothing but torch: together they are the `net.py` of an exported network.
+This file, `branch.py`, `combine.py`, `noise.py` and `weights.py` need nothing but torch: together they are the `net.py`
+of an exported network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from odenas.nets.branch import ACTIVATIONS, BLOCKS, Shortcut
 from odenas.nets.combine import combine, pairs
+from odenas.nets.noise import NOISES, QUIET
 from odenas.nets.weights import EULER, Step, reach
 
+# From the number of branches of each block, the very first left out, to the number that have weights of their own.
+TYINGS: dict[str, Callable[[list[int]], list[int]]] = {
+    "none": lambda counts: counts,
+    "stages": lambda counts: [min(1, count) for count in counts],
+    "steps": lambda counts: [0, min(1, sum(counts))],
+}
 
-class Branch(nn.Module):
-    """The right-hand side f: BN-ReLU-conv-BN-ReLU-conv (He et al. 2016, "Identity Mappings", fig. 4e).
 
-    Maps (batch, inputs, height, width) to (batch, outputs, height / stride, width / stride), rounded up.
+def own_branches(branches: Sequence[int], tying: str) -> list[int]:
+    """Return how many branches with weights of their own a stage has for each block, but for its very first branch.
+
+    That one may change the shape, and shares its weights with none.
     """
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        super().__init__()
-        self.norm1 = nn.BatchNorm2d(inputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return f(x)."""
-        x = self.conv1(functional.relu(self.norm1(x), inplace=True))
-        return self.conv2(functional.relu(self.norm2(x), inplace=True))  # type: ignore[no-any-return]
-
-
-class Shortcut(nn.Module):
-    """The state where the shape changes: a 1×1 convolution of ReLU(BN(x)), as in the code of LM-ResNet's authors."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm2d(inputs)
-        self.conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the state in the new shape."""
-        return self.conv(functional.relu(self.norm(x), inplace=True))  # type: ignore[no-any-return]
+    return TYINGS[tying]([branches[0] - 1, *branches[1:]])
 
 
 class Stage(nn.Module):
-    """Blocks of one shape: a plain residual block that may change it, then steps of the scheme.
+    """Blocks of one shape, of which the first may change it.
+
+    Where branches share their weights, they are one module, batch normalisation included. In training each use is
+    normalised by the statistics of its own batch; the running statistics, which serve at test, are one average over all
+    uses, the later ones weighing more.
 
     Args:
         inputs, outputs, stride: channels of the state before and after, and how much smaller it becomes.
-        branches: number of branches of each block after the first; one for a plain residual block.
-        drop: rate with which each block's branches are dropped in training, the first block included.
+        branches: number of branches of each block; one for a forward Euler step.
+        rates: rate of each block's noise.
+        block, activation, tying, noise: rows of BLOCKS, ACTIVATIONS, TYINGS and NOISES.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, branches: Sequence[int], drop: Sequence[float]) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        branches: Sequence[int],
+        rates: Sequence[float],
+        block: str = "basic",
+        activation: str = "relu",
+        tying: str = "none",
+        noise: str = "none",
+    ) -> None:
         super().__init__()
+        make = BLOCKS[block]
         same = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if same else Shortcut(inputs, outputs, stride)
-        self.first = Branch(inputs, outputs, stride)
-        self.blocks = nn.ModuleList(nn.ModuleList(Branch(outputs, outputs) for _ in range(count)) for count in branches)
-        self.drop = list(drop)
+        self.shortcut = nn.Identity() if same else Shortcut(inputs, outputs, stride, activation)
+        self.first = make(inputs, outputs, stride, activation)
+        first, *later = (
+            nn.ModuleList(make(outputs, outputs, 1, activation) for _ in range(count))
+            for count in own_branches(branches, tying)
+        )
+        self.rest, self.blocks = first, nn.ModuleList(later)
+        self.count, self.tying = len(branches), tying
+        self.noises = [NOISES[noise](rate) if rate else QUIET for rate in rates]
 
-    def forward(self, x: Tensor, steps: Sequence[Step], start: str) -> Tensor:
-        """Return the last state; `steps` are the weights of the last `len(steps)` blocks, those before are Euler's."""
-        states_read, slopes_read = reach(steps)
-        states, slopes = self._first_block(x)
-        if start == "copy" and steps:
-            # History begins here; the earlier slopes are the first one below.
-            states, slopes = states[:1] * len(steps[0].V), []
-        states, slopes = states[:states_read], slopes[:slopes_read]
-        euler = [EULER] * (len(self.blocks) - len(steps))
-        for index, (branches, step) in enumerate(zip(self.blocks, chain(euler, steps), strict=True), start=1):
+    def forward(
+        self, history: Sequence[Tensor], steps: Sequence[Step], start: str, kept: tuple[int, int]
+    ) -> list[Tensor]:
+        """Return the states after the stage, newest first.
+
+        Args:
+            history: the states before it, newest first, in the shape that they have there.
+            steps: weights of the last `len(steps)` blocks; the blocks before make forward Euler steps.
+            start: "copy" if the state after the first block becomes all of history, else "euler".
+            kept: how many states and slopes are kept for later steps.
+        """
+        states = self._carried(history)
+        slopes: list[Tensor | None] = []
+        euler = [EULER] * (self.count - len(steps))
+        for index, step in enumerate(chain(euler, steps)):
+            noise = self.noises[index] if self.training else QUIET
             evaluated: list[Tensor | None] = []
-            for branch, A, U, W in zip(cast(nn.ModuleList, branches), step.A, step.U, step.W, strict=True):
-                stage = combine(chain(pairs(U, states), pairs(W, slopes), pairs(A, evaluated)))
-                evaluated.append(self._evaluate(branch, stage, index))
+            for i, (A, U, W) in enumerate(zip(step.A, step.U, step.W, strict=True)):
+                # The very first branch reads the states as they were before, and changes the shape itself.
+                stage = combine(chain(pairs(U, history or states), pairs(W, slopes), pairs(A, evaluated)))
+                history = ()
+                evaluated.append(noise.slope(self._branch(index, i), stage))
                 slopes = slopes or [evaluated[0]] * len(step.R)
-            state = combine(chain(pairs(step.V, states), pairs(step.R, slopes), pairs(step.B, evaluated)))
+            B = noise.weights(step.B, states[0])
+            state = noise.state(combine(chain(pairs(step.V, states), pairs(step.R, slopes), pairs(B, evaluated))))
+            states, slopes = [state, *states], [evaluated[0], *slopes]
+            if index == 0 and start == "copy":
+                # History begins here; the earlier slopes are the first one of the next step.
+                states, slopes = [state] * kept[0], []
             # What no later step reads is let go.
-            states, slopes = [state, *states][:states_read], [evaluated[0], *slopes][:slopes_read]
-        return states[0]
+            states, slopes = states[: kept[0]], slopes[: kept[1]]
+        return states
 
-    def _first_block(self, x: Tensor) -> tuple[list[Tensor], list[Tensor | None]]:
-        """Return the states after and before the first block, the latter in the new shape, and the block's slope."""
-        shortcut = self.shortcut(x)
-        slope = self._evaluate(self.first, x, 0)
-        return [combine([(1.0, shortcut), (1.0, slope)]), shortcut], [slope]
+    def _carried(self, history: Sequence[Tensor]) -> list[Tensor]:
+        """Return the states in the new shape."""
+        if isinstance(self.shortcut, nn.Identity):
+            return list(history)
+        if len(history) == 1:
+            return [self.shortcut(history[0])]
+        return list(self.shortcut(torch.cat(list(history))).chunk(len(history)))
 
-    def _evaluate(self, branch: nn.Module, x: Tensor, index: int) -> Tensor | None:
-        """Return f(x), or None where stochastic depth drops it: one coin for the batch, scaled by 1 / (1 − rate)."""
-        rate = self.drop[index]
-        if not self.training or rate == 0:
-            return branch(x)  # type: ignore[no-any-return]
-        keep = torch.rand(()) >= rate
-        if torch.compiler.is_compiling():
-            return branch(x) / (1 - rate) * keep.to(x)  # type: ignore[no-any-return]
-        return branch(x) / (1 - rate) if keep else None
+    def _branch(self, index: int, i: int) -> nn.Module:
+        """Return branch i of a block."""
+        if index == i == 0:
+            return self.first
+        if self.tying == "steps":
+            return cast(nn.ModuleList, self.blocks[0])[0]
+        row = cast(nn.ModuleList, self.blocks[index - 1] if index else self.rest)
+        return row[0 if self.tying == "stages" else i - (index == 0)]
 
 
 class ResidualNetwork(nn.Module):
-    """A classifier of images: convolution, stages of residual steps, BN-ReLU, mean over the image, linear layer.
+    """A classifier of images: convolution, stages of steps, norm and activation, mean over the image, linear layer.
 
     Args:
         widths: channels of each stage; every stage but the first halves the image.
-        branches: for each stage, the number of branches of each block after its first.
-        drop: for each stage, the drop rate of each block.
+        branches: for each stage, the number of branches of each block.
+        rates: for each stage, the rate of each block's noise.
         weights: module that gives the weights of a stage's steps, such as `TableWeights`.
-        start: "euler" or "copy", how a stage's history begins.
+        start: "euler" or "copy", how history begins.
         classes, channels: numbers of classes and of image channels.
+        block, activation, tying, noise: rows of BLOCKS, ACTIVATIONS, TYINGS and NOISES.
+        transition: "restart" if history begins anew in every stage, "project" if the shortcuts carry it over.
     """
 
     def __init__(
         self,
         widths: Sequence[int],
         branches: Sequence[Sequence[int]],
-        drop: Sequence[Sequence[float]],
+        rates: Sequence[Sequence[float]],
         weights: nn.Module,
         start: str,
         classes: int,
         channels: int,
+        block: str = "basic",
+        activation: str = "relu",
+        tying: str = "none",
+        noise: str = "none",
+        transition: str = "restart",
     ) -> None:
         super().__init__()
         # The arguments in plain values: what an export writes down.
         self.architecture: dict[str, Any] = {
             "widths": list(widths),
             "branches": [list(row) for row in branches],
-            "drop": [list(row) for row in drop],
+            "rates": [list(row) for row in rates],
             "start": start,
             "classes": classes,
             "channels": channels,
+            "block": block,
+            "activation": activation,
+            "tying": tying,
+            "noise": noise,
+            "transition": transition,
         }
-        self.start = start
+        self.start, self.transition = start, transition
         self.stem = nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False)
         inputs = [widths[0], *widths]
         self.stages = nn.ModuleList(
-            Stage(inputs[i], width, 1 if i == 0 else 2, branches[i], drop[i]) for i, width in enumerate(widths)
+            Stage(inputs[i], width, 1 if i == 0 else 2, branches[i], rates[i], block, activation, tying, noise)
+            for i, width in enumerate(widths)
         )
         self.weights = weights
         self.norm = nn.BatchNorm2d(widths[-1])
         self.head = nn.Linear(widths[-1], classes)
+        self.activation = ACTIVATIONS[activation]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (batch, classes) of normalised images (batch, channels, height, width)."""
-        x = self.stem(images)
+        states = [self.stem(images)]
+        steps = [self.weights(index, states[0].dtype) for index in range(len(self.stages))]
         for index, stage in enumerate(self.stages):
-            x = stage(x, self.weights(index, x.dtype), self.start)
-        x = functional.relu(self.norm(x), inplace=True)
+            if self.transition == "restart":
+                states = stage(states[:1], steps[index], self.start, reach(steps[index]))
+            else:
+                states = stage(states, steps[index], "euler" if index else self.start, reach(list(chain(*steps))))
+        x = self.activation(self.norm(states[0]))
         return self.head(x.mean((2, 3)))  # type: ignore[no-any-return]

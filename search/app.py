@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from odenas.space import OdenasError, Scheme, scheme, schemes
+from odenas.space import OdenasError
 
 USER_ERROR = 2
 TERMINATED = 128 + signal.SIGTERM
@@ -106,22 +106,19 @@ def data(name: str) -> None:
 @app.command("schemes")
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def schemes_command(name: str | None, as_json: bool) -> None:
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the stability region: FILE.png, .pdf or .svg.")
+def schemes_command(name: str | None, as_json: bool, plot: Path | None) -> None:
     """Print what is known of the named schemes, or of one."""
-    from odenas.search.terminal import show_scheme, show_schemes
+    from odenas.search import scheme_page
 
+    if plot and not name:
+        raise OdenasError("`--plot` draws one scheme, but no NAME is given")
     if as_json:
-        known = {key: _properties(scheme(key)) for key in ([name] if name else schemes())}
-        click.echo(json.dumps(known[name] if name else known, indent=1))
-    elif name:
-        show_scheme(name)
+        click.echo(json.dumps(scheme_page.known(name), indent=1, ensure_ascii=False))
     else:
-        show_schemes()
-
-
-def _properties(value: Scheme) -> dict[str, Any]:
-    names = ("order", "zero_stable", "error_constant", "real_interval", "imaginary_interval")
-    return {name: getattr(value, name) for name in names} | {"scheme": value.to_dict()}
+        scheme_page.show(name)
+    if plot and name:
+        scheme_page.plot(name, plot)
 
 
 def main() -> None:

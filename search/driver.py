@@ -24,8 +24,8 @@ from odenas.search.data import load as load_data
 from odenas.search.ledger import Ledger
 from odenas.search.progress import Progress
 from odenas.search.tune import run_trials, workers
-from odenas.space import Coefficients, OdenasError, Scheme, Tableau, scheme
-from odenas.space.feasible import slopes_of_order, states_from_reflections
+from odenas.space import OdenasError, scheme
+from odenas.space.multistep import adams_bashforth
 
 
 def search(config: SearchConfig, console: Console | None = None) -> Run:
@@ -64,9 +64,12 @@ def parameter_budget(config: SearchConfig) -> int:
     """
     data_set = DATASETS[config.data]
     shape = {"classes": data_set.classes, "channels": data_set.channels}
-    for steps in config.space.steps:
-        states = states_from_reflections([0] * (steps - 1))
-        longest = Scheme(Tableau.multistep(states, slopes_of_order(states, [0] * (steps - 1), 1)), Coefficients())
+    space = config.space
+    drawn = [adams_bashforth(max(space.steps))] if "multistep" in space.family else []
+    drawn += [scheme(name) for name in space.named] if "named" in space.family else []
+    if drawn and not space.per_stage:
+        # What needs the longest history needs the deepest network.
+        longest = max(drawn, key=lambda value: value.tableau.steps)
         build(longest, config.depth, params=config.params, width=1, **shape)
     return config.params or parameters(build(scheme("euler"), config.depth, width=config.width, **shape))
 

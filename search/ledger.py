@@ -208,7 +208,12 @@ def scheme_fields(value: Scheme) -> dict[str, Any]:
         "constraint": value.coefficients.constraint,
         "scale": value.scale,
         "start": value.start,
-        "drop_rate": value.stochasticity.rate,
+        "transition": value.transition,
+        "tying": value.tying,
+        "block": value.blocks.kind,
+        "activation": value.blocks.activation,
+        "noise": value.stochasticity.kind,
+        "noise_rate": value.stochasticity.rate,
         "scheme": json.dumps(value.to_dict()),
     }
 

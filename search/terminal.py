@@ -14,8 +14,7 @@ from rich.table import Table
 
 from odenas.results import Run, leaderboard, summary
 from odenas.search.exporting import winner
-from odenas.space import Scheme, describe, scheme, schemes
-from odenas.space.catalogue import CATALOGUE
+from odenas.space import Scheme, describe
 
 console = Console(markup=False)  # a path or a failure may hold [brackets]
 if not console.is_terminal:
@@ -93,42 +92,6 @@ def show_next(run: Run) -> None:
     console.print(f"\nThe run: {run.path}   ({odenas} results {run.path})", highlight=False, soft_wrap=True)
     console.print(f"The winner as a network of its own: {odenas} export {run.path} --out network",
                   highlight=False, soft_wrap=True)  # fmt: skip
-
-
-def show_schemes() -> None:
-    """Print the named schemes."""
-    table = _table(None, (1, 3, 4, 5), "name", "order", "zero-stable", "error constant", "real interval",
-                   "imaginary interval", "what it is")  # fmt: skip
-    for name in schemes():
-        value = scheme(name)
-        what = (CATALOGUE[name].__doc__ or "").split(". Order")[0].splitlines()[0].rstrip(".")
-        table.add_row(
-            name, str(value.order), "yes" if value.zero_stable else "no", f"{value.error_constant:.4g}",
-            f"{value.real_interval:.4g}", f"{value.imaginary_interval:.4g}", what,
-        )  # fmt: skip
-    console.print(table)
-
-
-def show_scheme(name: str) -> None:
-    """Print one named scheme: its weights and what is known of it."""
-    value: Scheme = scheme(name)
-    console.print(name, style="bold", end="  ")
-    console.print(CATALOGUE[name].__doc__, highlight=False)
-    table = _table(None, (), "", "")
-    weights = value.tableau
-    for label, row in (("states, newest first", weights.V), ("slopes, newest first", weights.slopes)):
-        table.add_row(label, ", ".join(map(str, row)))
-    for label, entry in (
-        ("order", value.order),
-        ("zero-stable", "yes" if value.zero_stable else "no"),
-        ("error constant", f"{value.error_constant:.6g}"),
-        ("stable on the real axis for hλ in", f"(−{value.real_interval:.6g}, 0)"),
-        ("stable on the imaginary axis for |hλ| <", f"{value.imaginary_interval:.6g}"),
-        ("in a network", describe(value) + f", {value.coefficients.learning} coefficients, {value.scale} scale"),
-        ("history begins by", value.start),
-    ):
-        table.add_row(label, str(entry))
-    console.print(table)
 
 
 STATES = {"COMPLETE": "done", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "running"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
+from numbers import Integral
 from typing import Any
 
 
@@ -37,3 +38,34 @@ def table(name: str, data: object, keys: Collection[str]) -> dict[str, Any]:
     if missing:
         raise OdenasError(f"`{name}` lacks {', '.join(missing)}")
     return dict(data)
+
+
+def one_of(field: str, value: object, valid: Iterable[str]) -> None:
+    """Check that `value` is one of the `valid` names.
+
+    Raises:
+        OdenasError: it is not.
+    """
+    if not isinstance(value, str) or value not in valid:
+        raise unknown(field, value, valid)
+
+
+def integer(field: str, value: object, low: int, high: int) -> int:
+    """Return `value` as an int, if it is an integer from `low` to `high`.
+
+    Raises:
+        OdenasError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
+        raise OdenasError(f"`{field}` is {value!r}, but must be an integer from {low} to {high}")
+    return int(value)
+
+
+def real(field: str, value: object, low: float, high: float) -> None:
+    """Check that `value` is a number from `low` to `high`.
+
+    Raises:
+        OdenasError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise OdenasError(f"`{field}` is {value!r}, but must be a number from {low} to {high}")

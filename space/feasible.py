@@ -17,6 +17,7 @@ only + − × ÷, so that the same source serves Fractions, numpy arrays and tor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
@@ -94,3 +95,33 @@ def _inverse_vandermonde(size: int) -> tuple[tuple[Fraction, ...], ...]:
                 polynomial = [(a + b) / (j - i) for a, b in zip(shifted, scaled, strict=True)]
         rows.append(tuple(polynomial))
     return tuple(rows)
+
+
+def slopes_of_errors(states: Sequence[N], errors: Sequence[N], order: int) -> list[N]:
+    """Return the slope weights β (k) of order p whose next defects C_{p+1}, …, C_k are the given `errors`.
+
+    C_q = (1 − Σ_j V_j (−j)^q)/q! − Σ_j β_j (−j)^{q−1}/(q − 1)! (Hairer, Nørsett & Wanner I, III.2.6, with time counted
+    from t_n). Error constants as coordinates of the slopes that the order leaves free: all errors 0 is order k. The
+    inverse of `errors_of_slopes`.
+    """
+    convert: Any = Fraction if all(isinstance(entry, int | Fraction) for entry in [*states, *errors]) else float
+    steps = len(states)
+    moments: list[Any] = []
+    for q in range(1, steps + 1):
+        right = convert(1) - sum(weight * (-j) ** q for j, weight in enumerate(states))
+        error = errors[q - order - 1] * math.factorial(q - 1) if q > order else convert(0)
+        moments.append(right * convert(Fraction(1, q)) - error)
+    return [
+        sum(convert(entry) * moment for entry, moment in zip(row, moments, strict=True))
+        for row in _inverse_vandermonde(steps)
+    ]
+
+
+def errors_of_slopes(states: Sequence[Fraction], slopes: Sequence[Fraction], order: int) -> list[Fraction]:
+    """Return the defects C_{p+1}, …, C_k of a method of order p with these state and slope weights."""
+    errors = []
+    for q in range(order + 1, len(states) + 1):
+        right = 1 - sum((weight * (-j) ** q for j, weight in enumerate(states)), Fraction(0))
+        moment = sum((weight * (-j) ** (q - 1) for j, weight in enumerate(slopes)), Fraction(0))
+        errors.append(right / math.factorial(q) - moment / math.factorial(q - 1))
+    return errors

@@ -8,29 +8,37 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from odenas.space.errors import OdenasError, table, unknown
+from odenas.space.barriers import barrier
+from odenas.space.blocks import Blocks
+from odenas.space.coefficients import MARGIN, Coefficients
+from odenas.space.errors import OdenasError, one_of, table
 from odenas.space.feasible import reflections_from_states
 from odenas.space.integrate import integrate
 from odenas.space.order import error_constant, order
+from odenas.space.partitioned import Partitioned
 from odenas.space.stability import imaginary_interval, real_interval
-from odenas.space.tableau import Row, Tableau
+from odenas.space.stochasticity import Stochasticity
+from odenas.space.tableau import Row, Tableau, plain
 from odenas.space.zero_stability import zero_stable
 
-FORMAT = 1
+FORMAT = 2
 
-LEARNING = {"fixed": "the tableau stays as it is", "learned": "training changes it, from the tableau on"}
-SHARING = {
-    "shared": "one set of coefficients for the whole network",
-    "step": "a set for each step",
-    "channel": "a set for each step and channel",
+PARTS: dict[str, Any] = {
+    "tableau": Tableau,
+    "coefficients": Coefficients,
+    "blocks": Blocks,
+    "stochasticity": Stochasticity,
 }
-CONSTRAINTS = {
-    "none": "the weights of the earlier states learn freely, those of the slopes stay (Lu et al. 2018, LM-ResNet)",
-    "zero-stable": "the scheme stays zero-stable and of its stated order, by parametrisation",
+# What format 1 did not say.
+ADDED: dict[str, dict[str, Any]] = {
+    "scheme": {"transition": "restart", "tying": "none", "blocks": asdict(Blocks())},
+    "coefficients": {"bound": MARGIN, "target": ()},
+    "stochasticity": {"growth": "linear"},
 }
+EULER = Tableau.multistep((1,), (1,))
+
 SCALES = {
     "consistent": "the slopes' weights are the tableau's, so that the scheme approximates x' = f",
     "absorbed": "the slopes' weights are divided by their sum: the learned f absorbs the scale, as in LM-ResNet",
@@ -39,58 +47,15 @@ STARTS = {
     "euler": "forward Euler steps until there is history enough; the state before a stage's first block counts",
     "copy": "history begins after a stage's first block, with earlier states and slopes equal to the present ones",
 }
-STOCHASTICITIES = {
-    "none": "every branch is always evaluated",
-    "depth": "a branch is dropped for a whole batch, with a rate growing linearly from 0 at the first block "
-    "(Huang et al. 2016); the linear part of the step stays",
+TRANSITIONS = {
+    "restart": "history begins anew in every stage of the network, after a plain residual block (Lu et al. 2018)",
+    "project": "earlier states take the projection that the state takes, and a stage's first block is a step too",
 }
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """What becomes of the tableau's coefficients in training, and what they keep.
-
-    Args:
-        learning: one of LEARNING.
-        sharing: one of SHARING; where coefficients learn.
-        constraint: one of CONSTRAINTS; a fixed tableau must satisfy it too.
-        order: the order that the scheme states; it is checked against the tableau, and learning under the
-            constraint "zero-stable" keeps it.
-        spread: half the width of the uniform noise added to each learned coordinate when a network is made.
-    """
-
-    learning: str = "fixed"
-    sharing: str = "step"
-    constraint: str = "zero-stable"
-    order: int = 1
-    spread: float = 0.0
-
-    def __post_init__(self) -> None:
-        _one_of("learning", self.learning, LEARNING)
-        _one_of("sharing", self.sharing, SHARING)
-        _one_of("constraint", self.constraint, CONSTRAINTS)
-        _integer("order", self.order, 1, 10)
-        object.__setattr__(self, "order", int(self.order))  # JSON knows no numpy integers
-        _real("spread", self.spread, 0, 1)
-
-
-@dataclass(frozen=True)
-class Stochasticity:
-    """Noise in training; at test there is none.
-
-    Args:
-        kind: one of STOCHASTICITIES.
-        rate: probability in [0, 1) with which the last block's branch is dropped; 0 if and only if the kind is "none".
-    """
-
-    kind: str = "none"
-    rate: float = 0.0
-
-    def __post_init__(self) -> None:
-        _one_of("kind", self.kind, STOCHASTICITIES)
-        _real("rate", self.rate, 0, 0.999)
-        if (self.kind == "none") != (self.rate == 0):
-            raise OdenasError(f"`rate` is {self.rate} with kind {self.kind!r}, but is 0 for none and above 0 otherwise")
+TYINGS = {
+    "none": "every branch has weights of its own",
+    "stages": "the stages of a step share their weights, as in a Runge–Kutta method for one f",
+    "steps": "all branches of a stage of the network share their weights: one f, integrated",
+}
 
 
 @dataclass(frozen=True)
@@ -98,30 +63,44 @@ class Scheme:
     """A numerical scheme with all that a network needs to step by it. Frozen, comparable, hashable, JSON both ways.
 
     Args:
-        tableau: the coefficients, or their initial values where they are learned.
+        tableau: the coefficients, or their initial values where they are learned; a Partitioned method for systems of
+            two halves.
         coefficients: whether and how they learn.
         scale: one of SCALES.
-        start: one of STARTS; how history begins in a network, in every stage.
+        start: one of STARTS; how history begins in a network.
+        transition: one of TRANSITIONS; what becomes of history where the network changes shape.
+        tying: one of TYINGS; which branches share their weights.
+        blocks: the residual blocks.
         stochasticity: noise in training.
 
     Raises:
         OdenasError: the tableau has not the stated order or breaks the stated constraint, or a field is out of range.
     """
 
-    tableau: Tableau
+    tableau: Tableau | Partitioned
     coefficients: Coefficients = field(default_factory=Coefficients)
     scale: str = "consistent"
     start: str = "euler"
+    transition: str = "restart"
+    tying: str = "none"
+    blocks: Blocks = field(default_factory=Blocks)
     stochasticity: Stochasticity = field(default_factory=Stochasticity)
 
     def __post_init__(self) -> None:
-        for name, kind in (("tableau", Tableau), ("coefficients", Coefficients), ("stochasticity", Stochasticity)):
-            if not isinstance(getattr(self, name), kind):
-                raise OdenasError(f"`{name}` is {getattr(self, name)!r}, but must be a {kind.__name__}")
-        _one_of("scale", self.scale, SCALES)
-        _one_of("start", self.start, STARTS)
-        if self.order < self.coefficients.order:
-            raise OdenasError(f"`order` is stated as {self.coefficients.order}, but the tableau has order {self.order}")
+        for name, kind in PARTS.items():
+            given = getattr(self, name)
+            if not isinstance(given, kind) and not (name == "tableau" and isinstance(given, Partitioned)):
+                raise OdenasError(f"`{name}` is {given!r}, but must be a {kind.__name__}")
+        for name, valid in (("scale", SCALES), ("start", STARTS), ("transition", TRANSITIONS), ("tying", TYINGS)):
+            one_of(name, getattr(self, name), valid)
+        if isinstance(self.tableau, Partitioned):
+            self._check_partitioned()
+        stated = self.coefficients.order
+        if order(self.tableau, stated) < stated:
+            known = f"; {barrier(self.tableau)}" if isinstance(self.tableau, Tableau) else ""
+            raise OdenasError(
+                f"`order` is stated as {stated}, but the tableau has order {self.order}{known.rstrip('; ')}"
+            )
         if self.coefficients.constraint == "zero-stable" and not self.zero_stable:
             raise OdenasError(
                 "`constraint` is 'zero-stable', but the tableau is not: ρ has a root outside the unit "
@@ -129,17 +108,38 @@ class Scheme:
             )
         if self.scale == "absorbed" and not self.zero_stable:
             raise OdenasError("`scale` is 'absorbed', but the tableau is not zero-stable: its slopes may sum to 0")
-        if self.coefficients.learning == "learned":
-            if self.tableau.steps < 2 or not self.tableau.is_multistep:
-                raise OdenasError(
-                    f"`learning` is 'learned' for {self.tableau.steps} step(s) and {self.tableau.stages} "
-                    "stage(s), but needs a linear multistep method of 2 steps or more: else no coefficient is free"
-                )
-            if self.coefficients.constraint == "zero-stable" and not self._has_reflections():
-                raise OdenasError(
-                    "`constraint` is 'zero-stable', but roots of ρ other than 1 lie both on the unit circle and in "
-                    "it, and no reflection coefficients that could learn make such a tableau"
-                )
+        if isinstance(self.tableau, Tableau):
+            self._check_tableau(self.tableau)
+
+    def _check_partitioned(self) -> None:
+        fixed = {"learning": (self.coefficients.learning, "fixed"), "scale": (self.scale, "consistent")}
+        for name, (given, needed) in (fixed | {"transition": (self.transition, "restart")}).items():
+            if given != needed:
+                raise OdenasError(f"`{name}` is {given!r}, but must be {needed!r} for a partitioned method")
+
+    def _check_tableau(self, tableau: Tableau) -> None:
+        if self.transition == "project" and (any(tableau.R) or any(map(any, tableau.W))):
+            raise OdenasError(
+                "`transition` is 'project', but the tableau reads earlier slopes, which have no projection"
+            )
+        learning = self.coefficients.learning
+        if learning == "fixed":
+            return
+        if tableau.steps < 2 or not tableau.is_multistep:
+            raise OdenasError(
+                f"`learning` is {learning!r} for {tableau.steps} step(s) and {tableau.stages} "
+                "stage(s), but needs a linear multistep method of 2 steps or more: else no coefficient is free"
+            )
+        if self.coefficients.constraint == "zero-stable" and not _has_reflections(tableau):
+            raise OdenasError(
+                "`constraint` is 'zero-stable', but roots of ρ other than 1 lie both on the unit circle and in "
+                "it, and no reflection coefficients that could change make such a tableau"
+            )
+        target = self.coefficients.target
+        if learning == "scheduled" and len(target) != tableau.steps - 1:
+            raise OdenasError(
+                f"`target` has {len(target)} entries, but needs {tableau.steps - 1} for the tableau's steps"
+            )
 
     @cached_property
     def order(self) -> int:
@@ -167,16 +167,16 @@ class Scheme:
         return imaginary_interval(self.tableau)
 
     @property
-    def applied(self) -> Tableau:
+    def applied(self) -> Tableau | Partitioned:
         """The tableau that a network applies with h = 1: the tableau, with its slopes scaled as `scale` says."""
-        if self.scale == "consistent":
-            return self.tableau
-        total = sum(self.tableau.slopes, Fraction(0))
+        tableau = self.tableau
+        if self.scale == "consistent" or isinstance(tableau, Partitioned):
+            return tableau
+        total = sum(tableau.slopes, Fraction(0))
 
         def scaled(row: Row) -> Row:
             return tuple(weight / total for weight in row)
 
-        tableau = self.tableau
         return replace(
             tableau,
             B=scaled(tableau.B),
@@ -192,70 +192,70 @@ class Scheme:
         h: float,
         n: int,
         start: str = "rk4",
+        v0: ArrayLike | None = None,
     ) -> NDArray[Any]:
         """Return n steps of size h of x' = f(t, x) by the tableau from t = 0, shape (n + 1, *x0.shape).
 
-        The numpy reference; `odenas.space.integrate.integrate` says what `start` may be.
+        The numpy reference; `odenas.space.integrate.integrate` says what `start` may be. A tableau for x'' = f takes
+        the initial velocity `v0`.
         """
-        return integrate(self.tableau, f, x0, h, n, start=start)
+        return integrate(self.tableau, f, x0, h, n, start=start, v0=v0)
 
     def twin(self) -> Scheme:
         """Return what a claim of gain is made against: forward Euler with everything else equal.
 
-        The twin of forward Euler with stochastic depth is forward Euler without.
+        The twin of forward Euler with noise is forward Euler without; that of forward Euler with blocks or tying of
+        its own is the ordinary one.
         """
-        euler = Scheme(Tableau.multistep((1,), (1,)), stochasticity=self.stochasticity)
-        return Scheme(euler.tableau) if self == euler else euler
+        tying = self.tying if self.tying == "steps" else "none"  # a step of forward Euler has one stage
+        euler = Scheme(EULER, tying=tying, blocks=self.blocks, stochasticity=self.stochasticity)
+        if self != euler:
+            return euler
+        return replace(self, stochasticity=Stochasticity()) if self.stochasticity.rate else Scheme(EULER)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scheme JSON-ready; `from_dict` undoes it."""
+        coefficients = asdict(self.coefficients) | {"target": [plain(kappa) for kappa in self.coefficients.target]}
+        blocks = asdict(self.blocks) | {"per_stage": list(self.blocks.per_stage)}
         return {
             "format": FORMAT,
             "tableau": self.tableau.to_dict(),
-            "coefficients": asdict(self.coefficients),
+            "coefficients": coefficients,
             "scale": self.scale,
             "start": self.start,
+            "transition": self.transition,
+            "tying": self.tying,
+            "blocks": blocks,
             "stochasticity": asdict(self.stochasticity),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Scheme:
-        """Return the scheme that `to_dict` wrote.
+        """Return the scheme that `to_dict` wrote, by this version or an older one.
 
         Raises:
             OdenasError: written by a newer version, a key is missing or unknown, or a value is out of range.
         """
         # First: a newer version may have other keys.
-        if isinstance(data, Mapping) and data.get("format", FORMAT) != FORMAT:
-            raise OdenasError(f"`format` of the scheme is {data['format']!r}, but this version reads {FORMAT}")
-        given = table("scheme", data, ("format", "tableau", "coefficients", "scale", "start", "stochasticity"))
-        coefficients, stochasticity = Coefficients.__dataclass_fields__, Stochasticity.__dataclass_fields__
-        return cls(
-            tableau=Tableau.from_dict(given["tableau"]),
-            coefficients=Coefficients(**table("coefficients", given["coefficients"], coefficients)),
-            scale=given["scale"],
-            start=given["start"],
-            stochasticity=Stochasticity(**table("stochasticity", given["stochasticity"], stochasticity)),
-        )
-
-    def _has_reflections(self) -> bool:
-        try:
-            reflections_from_states([Fraction(weight) for weight in self.tableau.V])
-        except ZeroDivisionError:
-            return False
-        return True
+        written = data.get("format", FORMAT) if isinstance(data, Mapping) else FORMAT
+        if isinstance(written, bool) or not isinstance(written, int) or not 1 <= written <= FORMAT:
+            raise OdenasError(f"`format` of the scheme is {written!r}, but this version reads 1 to {FORMAT}")
+        since = ADDED if written == 1 else {}
+        given = table("scheme", {**since.get("scheme", {}), **data} if since else data, ("format", *cls.__match_args__))
+        tableau = given["tableau"]
+        partitioned = isinstance(tableau, Mapping) and "V" not in tableau and bool({"b", "b2"} & set(tableau))
+        parts: dict[str, Any] = {"tableau": (Partitioned if partitioned else Tableau).from_dict(tableau)}
+        for name, kind in list(PARTS.items())[1:]:
+            entries = given[name]
+            if since and isinstance(entries, Mapping):
+                entries = {**since.get(name, {}), **entries}
+            parts[name] = kind(**table(name, entries, kind.__dataclass_fields__))
+        return cls(**{name: parts.get(name, given[name]) for name in cls.__match_args__})
 
 
-def _one_of(name: str, value: object, valid: Mapping[str, str]) -> None:
-    if not isinstance(value, str) or value not in valid:
-        raise unknown(name, value, valid)
-
-
-def _integer(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
-        raise OdenasError(f"`{name}` is {value!r}, but must be an integer from {low} to {high}")
-
-
-def _real(name: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise OdenasError(f"`{name}` is {value!r}, but must be a number from {low} to {high}")
+def _has_reflections(tableau: Tableau) -> bool:
+    try:
+        reflections_from_states([Fraction(weight) for weight in tableau.V])
+    except ZeroDivisionError:
+        return False
+    return True

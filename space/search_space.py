@@ -2,85 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, fields
-from fractions import Fraction
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
+from odenas.space import ask as asking
+from odenas.space.ask import Ask, Enumerator, Interval, Recorder, Trial, Uniform
+from odenas.space.catalogue import CATALOGUE, scheme
 from odenas.space.errors import OdenasError, unknown
-from odenas.space.feasible import reflections_from_states, slopes_of_order, states_from_reflections
-from odenas.space.scheme import CONSTRAINTS, LEARNING, SCALES, SHARING, STARTS, Coefficients, Scheme, Stochasticity
-from odenas.space.tableau import Tableau
+from odenas.space.intervals import interval, intervals
+from odenas.space.multistep_space import MultistepSpace
+from odenas.space.network_space import RATES, WIDEST, NetworkSpace
+from odenas.space.runge_kutta_space import RungeKuttaSpace
+from odenas.space.scheme import Scheme
 
-RESOLUTION = 1000
+FAMILIES: dict[str, str] = {
+    "multistep": "linear multistep schemes, in coordinates",
+    "runge-kutta": "explicit Runge–Kutta methods, in coordinates",
+    "named": "schemes of the catalogue",
+}
+WITHOUT_COORDINATES = ("named", "scale", "start", "transition", "sharing", "constraint", "tying", "growth")
+# Methods for two halves of a state, or for x'' = f, are no rivals of their Euler twin; noise is drawn beside the name.
+APART = ("partitioned", "second order", "stochastic")
+NAMED = tuple(name for name, entry in CATALOGUE.items() if entry.family not in APART)
 
 
-class Trial(Protocol):
-    """What `SearchSpace.suggest` asks of an Optuna trial."""
+class Size(NamedTuple):
+    """How large a search space is.
 
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        """Return one of the choices."""
-        ...
+    configurations: number of combinations of its choices.
+    dimensions: for each kind of coordinate, the largest number of them that a draw has, and `largest` of all together.
+    """
 
-    def suggest_float(self, name: str, low: float, high: float) -> float:
-        """Return a number in [low, high]."""
-        ...
+    configurations: int
+    dimensions: dict[str, int]
+    largest: int
 
 
 @dataclass(frozen=True)
-class SearchSpace:
-    """Explicit multistep schemes up to a number of steps, with their coefficients, learning and stochasticity.
+class SearchSpace(MultistepSpace, RungeKuttaSpace, NetworkSpace):
+    """The schemes that a search may draw, as one conditional space of choices and coordinates.
 
-    Every draw is zero-stable and of its stated order by construction (`odenas.space.feasible`); none is rejected.
-    A field with one value fixes that choice. Coordinates are kept to three decimals, so that a drawn scheme is exact in
-    rational arithmetic and can be read and typed. With one step there is forward Euler alone: nothing learns, and
-    `scale` and `start` would change nothing.
+    Every draw keeps its stated order and constraint by construction; none is rejected. A field with one value fixes
+    that choice; `narrowed` narrows single coordinates. Coordinates are kept to three decimals, so that a drawn scheme
+    is exact in rational arithmetic and can be read and typed.
+
+    The fields of `odenas.space.multistep_space.MultistepSpace` and `odenas.space.runge_kutta_space.RungeKuttaSpace`
+    belong to those families, those of `odenas.space.network_space.NetworkSpace` to all.
 
     Args:
-        steps: numbers k of steps to choose from, 1 to 5.
-        order: orders to choose from; a draw takes one that is at most its k (first Dahlquist barrier for explicit
-            methods: order ≤ k).
-        reflection: interval of the k − 1 reflection coefficients, within (−1, 1]; for two steps that is the k of
-            LM-ResNet. The value 1 is reached by the last coefficient alone, of up to three steps: with more, many
-            reflection coefficients that end in 1 make one and the same scheme.
-        free_slopes: whether the slopes older than the order conditions need may be other than zero.
-        slope: interval of those slopes.
-        scale, start: see `odenas.space.scheme`.
-        learning, sharing, constraint, spread: see `odenas.space.scheme.Coefficients`; the last three matter where
-            coefficients learn.
-        drop: interval of the last block's drop rate in stochastic depth.
-        stochastic_depth: whether to choose from without and with it.
+        family: some of FAMILIES.
+        named: names of the catalogue to choose from in the family "named".
+        narrowed: for single coordinates, by name, an interval within their own; the names are those of a trial's
+            parameters.
 
     Raises:
         OdenasError: a field is empty or out of range, an interval's end has more than three decimals, or some
-            number of steps is left without an order, a reflection coefficient or a way to learn.
+            choice is left without an order, a coordinate or a way to learn.
     """
 
-    steps: tuple[int, ...] = (1, 2, 3)
-    order: tuple[int, ...] = (1, 2, 3)
-    reflection: tuple[float, float] = (-0.95, 1.0)
-    free_slopes: tuple[bool, ...] = (False, True)
-    slope: tuple[float, float] = (-1.0, 1.0)
-    scale: tuple[str, ...] = ("consistent", "absorbed")
-    start: tuple[str, ...] = ("euler", "copy")
-    learning: tuple[str, ...] = ("fixed", "learned")
-    sharing: tuple[str, ...] = ("shared", "step", "channel")
-    constraint: tuple[str, ...] = ("none", "zero-stable")
-    spread: float = 0.05
-    stochastic_depth: tuple[bool, ...] = (False, True)
-    drop: tuple[float, float] = (0.05, 0.5)
+    family: tuple[str, ...] = tuple(FAMILIES)
+    named: tuple[str, ...] = NAMED
+    narrowed: Mapping[str, Interval] = field(default_factory=dict, hash=False)
 
-    # What each choice may hold; intervals and `spread` are checked on their own.
+    # What each choice may hold; intervals and numbers are checked on their own.
     CHOICES: ClassVar[dict[str, Collection[Any]]] = {
-        "steps": range(1, 6),
-        "order": range(1, 6),
-        "free_slopes": (False, True),
-        "scale": SCALES,
-        "start": STARTS,
-        "learning": LEARNING,
-        "sharing": SHARING,
-        "constraint": CONSTRAINTS,
-        "stochastic_depth": (False, True),
+        **MultistepSpace.MULTISTEP_CHOICES,
+        **RungeKuttaSpace.RUNGE_KUTTA_CHOICES,
+        **NetworkSpace.NETWORK_CHOICES,
+        "family": FAMILIES,
+        "named": CATALOGUE,
     }
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -91,72 +85,34 @@ class SearchSpace:
             for value in values:
                 if not any(type(value) is type(entry) and value == entry for entry in valid):
                     raise unknown(name, value, valid)
-            if not values or len(set(values)) < len(values):
+            if (not values and name not in ("per_stage", "named")) or len(set(values)) < len(values):
                 raise OdenasError(f"`{name}` is {list(values)!r}, but needs one or more different values")
-        for name, low, high in (("reflection", -0.999, 1.0), ("slope", -10.0, 10.0), ("drop", 0.001, 0.99)):
-            ends = self._listed(name)
-            numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends)
-            if not numbers or len(ends) != 2 or not low <= ends[0] <= ends[1] <= high:
-                raise OdenasError(f"`{name}` is {list(ends)!r}, but must be two rising numbers from {low} to {high}")
-            if any(round(end * RESOLUTION) / RESOLUTION != end for end in ends):
-                raise OdenasError(f"`{name}` is {list(ends)!r}, but its ends must have at most three decimals")
-        Coefficients(spread=self.spread)
-        if min(self.order) > min(self.steps):
+        for name, within in self.MULTISTEP_INTERVALS.items():
+            object.__setattr__(self, name, interval(name, getattr(self, name), within))
+        object.__setattr__(self, "rates", {**RATES, **intervals("rates", self.rates, WIDEST)})
+        object.__setattr__(self, "narrowed", intervals("narrowed", self.narrowed))
+        checks: dict[str, Callable[[], None]] = {
+            "multistep": self._check_multistep,
+            "runge-kutta": self._check_runge_kutta,
+            "named": self._check_named,
+        }
+        for name in self.family:
+            checks[name]()
+        longest = max(self.steps) if "multistep" in self.family else 1
+        if self.per_stage and min(self.per_stage) < longest:
             raise OdenasError(
-                f"`order` starts at {min(self.order)}, but a zero-stable explicit method of {min(self.steps)} step(s) "
-                f"has at most order {min(self.steps)} (first Dahlquist barrier)"
+                f"`per_stage` starts at {min(self.per_stage)}, but a scheme of {longest} steps needs {longest} blocks"
             )
-        below = 1 - 1 / RESOLUTION
-        if max(self.steps) > 2 and self.reflection[0] > below:
-            raise OdenasError(
-                f"`reflection` is {list(self.reflection)!r}, but must start at {below} or below for {max(self.steps)} "
-                "steps: only the last coefficient may be 1"
-            )
-        if 1 in self.steps and "fixed" not in self.learning:
-            raise OdenasError(
-                f"`learning` is {list(self.learning)!r}, but with one step nothing can learn: allow 'fixed' too, or "
-                "leave 1 out of `steps`"
-            )
+        self._check_narrowed()
 
     def suggest(self, trial: Trial) -> Scheme:
         """Return the scheme that an Optuna trial draws; the parameters asked for depend on those drawn before."""
+        ask = Ask(trial, self.narrowed)
+        return self._draw_network(ask, self._draw(ask))
 
-        def choose(name: str, values: tuple[Any, ...]) -> Any:
-            settled = len(values) == 1 and not isinstance(trial, _Recorder)
-            return values[0] if settled else trial.suggest_categorical(name, list(values))
-
-        def draw(name: str, interval: tuple[float, float]) -> Fraction:
-            low, high = interval
-            settled = low == high and not isinstance(trial, _Recorder)
-            value = low if settled else trial.suggest_float(name, low, high)
-            return Fraction(round(value * RESOLUTION), RESOLUTION)
-
-        steps = choose("steps", self.steps)
-        # One parameter name for each number of steps: Optuna needs its choices to be always the same.
-        order = choose(f"order_{steps}", self._orders(steps))
-        states = states_from_reflections([draw(f"reflection_{i}", self._reflection(i, steps)) for i in range(1, steps)])
-        free = [Fraction(0)] * (steps - order)
-        if free and choose("free_slopes", self.free_slopes):
-            free = [draw(f"slope_{j}", self.slope) for j in range(order, steps)]
-        one_step = steps == 1
-        coefficients = Coefficients(order=order)
-        if not one_step and choose("learning", self.learning) == "learned":
-            coefficients = Coefficients(
-                learning="learned",
-                sharing=choose("sharing", self.sharing),
-                constraint=choose("constraint", self.constraint),
-                order=order,
-                spread=self.spread,
-            )
-        return Scheme(
-            tableau=Tableau.multistep(states, slopes_of_order(states, free, order)),
-            coefficients=coefficients,
-            scale="consistent" if one_step else choose("scale", self.scale),
-            start="euler" if one_step else choose("start", self.start),
-            stochasticity=Stochasticity("depth", float(draw("drop", self.drop)))
-            if choose("stochastic_depth", self.stochastic_depth)
-            else Stochasticity(),
-        )
+    def draw(self, generator: np.random.Generator) -> Scheme:
+        """Return a random scheme: every choice and every coordinate uniform among those that are open to it."""
+        return self.suggest(Uniform(generator))
 
     def encode(self, scheme: Scheme) -> dict[str, Any]:
         """Return the parameters from which `suggest` makes this scheme: `suggest(FixedTrial(encode(s))) == s`.
@@ -164,18 +120,22 @@ class SearchSpace:
         Raises:
             OdenasError: the scheme lies outside this space; the message names the first field that does.
         """
-        recorder = _Recorder(self._coordinates(scheme))
-        try:
-            made = self.suggest(recorder)
-        except OdenasError as error:
-            raise OdenasError(f"the scheme lies outside the space: {error}") from None
-        for entry in fields(scheme):
-            given, reached = getattr(scheme, entry.name), getattr(made, entry.name)
-            if given != reached:
-                raise OdenasError(
-                    f"the scheme lies outside the space: `{entry.name}` is {given}, but the nearest here is {reached}"
-                )
-        return recorder.asked
+        reasons = []
+        for family in self.family:
+            try:
+                return self._encode(family, scheme)
+            except OdenasError as error:
+                reasons.append(str(error))
+        raise OdenasError(f"the scheme lies outside the space: {'; '.join(dict.fromkeys(reasons))}")
+
+    def size(self) -> Size:
+        """Return how many combinations of choices there are, and how many coordinates of each kind."""
+        count, largest, dimensions = 0, 0, dict[str, int]()
+        for trial in self._combinations(self.narrowed):
+            kinds = [asking.field(name) for name in trial.coordinates]
+            count, largest = count + 1, max(largest, len(kinds))
+            dimensions |= {kind: max(kinds.count(kind), dimensions.get(kind, 0)) for kind in kinds}
+        return Size(count * self._independent(), dict(sorted(dimensions.items())), largest)
 
     def __contains__(self, scheme: Scheme) -> bool:
         """Whether `encode` has an answer for this scheme."""
@@ -185,6 +145,70 @@ class SearchSpace:
             return False
         return True
 
+    def _draw(self, ask: Ask) -> Scheme:
+        draws: dict[str, Callable[[Ask], Scheme]] = {
+            "multistep": self._draw_multistep,
+            "runge-kutta": self._draw_runge_kutta,
+            "named": lambda ask: scheme(ask.choose("named", self.named)),
+        }
+        return draws[ask.choose("family", self.family)](ask)
+
+    def _encode(self, family: str, value: Scheme) -> dict[str, Any]:
+        coordinates: dict[str, Callable[[Scheme], dict[str, Any]]] = {
+            "multistep": self._multistep_coordinates,
+            "runge-kutta": self._runge_kutta_coordinates,
+            "named": self._name,
+        }
+        recorder = Recorder({"family": family, **coordinates[family](value), **self._network_coordinates(value)})
+        made = self.suggest(recorder)
+        for entry in fields(value):
+            given, reached = getattr(value, entry.name), getattr(made, entry.name)
+            if given != reached:
+                raise OdenasError(f"`{entry.name}` is {given}, but the nearest here is {reached}")
+        return recorder.asked
+
+    def _name(self, value: Scheme) -> dict[str, Any]:
+        """Return the catalogue's name of a scheme, whatever is drawn beside it; one with noise of its own first."""
+        known = {name: scheme(name) for name in self.named}
+        for name in sorted(known, key=lambda name: not known[name].stochasticity.rate):
+            noise = known[name].stochasticity if known[name].stochasticity.rate else value.stochasticity
+            tying = known[name].tying if known[name].tying != "none" else value.tying
+            if replace(known[name], stochasticity=noise, tying=tying, blocks=value.blocks) == value:
+                return {"named": name}
+        raise OdenasError("it has no name among those of the space")
+
+    def _check_named(self) -> None:
+        if not self.named:
+            raise OdenasError("`named` is empty, but the family 'named' needs names of the catalogue to choose from")
+
+    def _check_narrowed(self) -> None:
+        """Check that every narrowed coordinate exists, and overlaps with its own interval wherever it is asked for."""
+        if not self.narrowed:
+            return
+        # One value for each choice that changes no coordinate: a few hundred combinations at most.
+        first = {name: getattr(self, name)[:1] for name in WITHOUT_COORDINATES}
+        plain = replace(self, narrowed={}, **first)
+        names = {f"rate_{kind}" for kind in self.stochasticity if kind != "none"}
+        for trial in plain._combinations(self.narrowed):
+            names |= trial.coordinates
+        for name in self.narrowed:
+            if name not in names:
+                near = get_close_matches(name, names, n=3, cutoff=0.3)
+                hint = f", such as {', '.join(near)}" if near else ""
+                raise OdenasError(f"`narrowed` has the key {name!r}, but needs names of this space's coordinates{hint}")
+
+    def _combinations(self, narrowed: Mapping[str, Interval]) -> Iterator[Enumerator]:
+        """Go through all combinations of choices but those of the blocks, which depend on nothing."""
+        trial = Enumerator()
+        ask = Ask(trial, narrowed)
+        while True:
+            drawn = self._draw(ask)
+            self._draw_tying(ask, drawn)
+            self._draw_stochasticity(ask, drawn)
+            yield trial
+            if not trial.advance():
+                return
+
     def _listed(self, name: str) -> tuple[Any, ...]:
         """Return the values of a field, and make a tuple of it."""
         values = getattr(self, name)
@@ -192,69 +216,3 @@ class SearchSpace:
             raise OdenasError(f"`{name}` is {values!r}, but must be a list")
         object.__setattr__(self, name, tuple(values))
         return tuple(values)
-
-    def _orders(self, steps: int) -> tuple[int, ...]:
-        return tuple(order for order in self.order if order <= steps)
-
-    def _reflection(self, index: int, steps: int) -> tuple[float, float]:
-        """Only the last reflection coefficient may be 1, and where that is one-to-one; else a margin is kept."""
-        low, high = self.reflection
-        return low, high if index == steps - 1 <= 2 else min(high, 1 - 1 / RESOLUTION)
-
-    def _coordinates(self, scheme: Scheme) -> dict[str, Any]:
-        tableau, coefficients = scheme.tableau, scheme.coefficients
-        steps, order = tableau.steps, coefficients.order
-        if not tableau.is_multistep or not tableau.exact:
-            raise OdenasError(
-                "the scheme lies outside the space: its `tableau` is no linear multistep method in Fractions"
-            )
-        try:
-            reflections = reflections_from_states([Fraction(weight) for weight in tableau.V])
-        except ZeroDivisionError:
-            raise OdenasError(
-                "the scheme lies outside the space: its `tableau` is not zero-stable, or has roots of ρ other than 1 "
-                "both on the unit circle and in it"
-            ) from None
-        free = tableau.slopes[order:]
-        return {
-            "steps": steps,
-            f"order_{steps}": order,
-            **{f"reflection_{i}": float(kappa) for i, kappa in enumerate(reflections, start=1)},
-            "free_slopes": any(free) or False not in self.free_slopes,
-            **{f"slope_{j}": float(weight) for j, weight in enumerate(free, start=order)},
-            "learning": coefficients.learning,
-            "sharing": coefficients.sharing,
-            "constraint": coefficients.constraint,
-            "scale": scheme.scale,
-            "start": scheme.start,
-            "stochastic_depth": scheme.stochasticity.kind == "depth",
-            "drop": scheme.stochasticity.rate,
-        }
-
-
-class _Recorder:
-    """A trial that answers from given coordinates and remembers what other trials would be asked for."""
-
-    def __init__(self, given: dict[str, Any]) -> None:
-        self.given = given
-        self.asked: dict[str, Any] = {}
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        if self.given[name] not in choices:
-            raise unknown(_field(name), self.given[name], choices)
-        if len(choices) > 1:
-            self.asked[name] = self.given[name]
-        return self.given[name]
-
-    def suggest_float(self, name: str, low: float, high: float) -> float:
-        value = float(self.given[name])
-        if not low <= value <= high:
-            raise OdenasError(f"`{_field(name)}` is {value:g}, but must be from {low:g} to {high:g}")
-        if low < high:
-            self.asked[name] = value
-        return value
-
-
-def _field(name: str) -> str:
-    """Return the field that the parameter "order_2" or "slope_1" belongs to."""
-    return name.rstrip("_0123456789")

@@ -1,6 +1,6 @@
 """Time the networks against pytorchcv's preresnet20_cifar10: training throughput, latency, peak memory.
 
-All contenders take turns, step by step, in one run; a ratio is that of two steps of the same round, and the table gives
+The Euler twin of what is compiled is compiled too. All contenders take turns, step by step, in one run; a ratio is that of two steps of the same round, and the table gives
 its median and quartiles over the rounds. Peak memory is the growth of a process of its own over three training steps.
 
     make bench ARGS="--rounds 20 --threads 2"
@@ -38,11 +38,15 @@ def peer() -> nn.Module:
     return get_model("preresnet20_cifar10")  # type: ignore[no-any-return]
 
 
-# name -> (network, whether it runs channels last, as odenas trains)
+TWIN, COMPILED = "odenas euler", ", compiled"
+
+# name -> (network, whether it runs channels last, as odenas trains); with COMPILED at its end, torch.compile makes it
 CONTENDERS: dict[str, tuple[Callable[[], nn.Module], bool]] = {
     PEER: (peer, False),
     f"{PEER}, channels last": (peer, True),
     "odenas euler": (lambda: build(scheme("euler")), True),
+    f"odenas euler{COMPILED}": (lambda: build(scheme("euler")), True),
+    f"odenas lm{COMPILED}": (lambda: build(scheme("lm")), True),
     "odenas lm": (lambda: build(scheme("lm")), True),
     "odenas lm per channel": (lambda: build(scheme("lm", sharing="channel")), True),
     "odenas momentum": (lambda: build(scheme("momentum")), True),
@@ -61,19 +65,20 @@ class Contender:
         self.images = torch.randn(BATCH, 3, 32, 32, device=device).contiguous(memory_format=layout)
         self.labels = torch.randint(0, 10, (BATCH,), device=device)
         self.optimizer = Recipe().optimizer(self.network)
+        self.call = torch.compile(self.network) if name.endswith(COMPILED) else self.network
 
     def step(self) -> None:
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cuda", torch.bfloat16, enabled=self.images.is_cuda):
-            loss = functional.cross_entropy(self.network(self.images), self.labels)
+            loss = functional.cross_entropy(self.call(self.images), self.labels)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
 
     def forward(self) -> Tensor:
         self.network.eval()
         with torch.inference_mode():
-            return self.network(self.images[:1])  # type: ignore[no-any-return]
+            return self.call(self.images[:1])  # type: ignore[no-any-return]
 
 
 def seconds(action: Callable[[], object], device: torch.device) -> float:
@@ -152,12 +157,13 @@ def main() -> None:
                    "peak MiB"):  # fmt: skip
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
     for name, contender in contenders.items():
+        twin_steps = steps[TWIN + COMPILED * name.endswith(COMPILED)]
         table.add_row(
             name.replace(PEER, "pytorchcv"),
             str(parameters(contender.network)),
             spread([BATCH / step for step in steps[name]], 0),
             spread([peer / own for peer, own in zip(steps[PEER], steps[name], strict=True)]),
-            spread([twin / own for twin, own in zip(steps["odenas euler"], steps[name], strict=True)]),
+            spread([twin / own for twin, own in zip(twin_steps, steps[name], strict=True)]),
             spread([1000 * latency for latency in latencies[name]], 2),
             spread([own / peer for peer, own in zip(latencies[PEER], latencies[name], strict=True)]),
             f"{memory[name]:.0f}",

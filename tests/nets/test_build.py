@@ -68,7 +68,7 @@ def test_a_budget_counts_every_stage_of_a_step() -> None:
     with torch.device("meta"):
         network = build(RK4, 20, params=300_000)
         assert abs(parameters(network) / 300_000 - 1) < 0.02
-        assert network.architecture["branches"] == [[4, 4]] * 3
+        assert network.architecture["branches"] == [[1, 4, 4]] * 3
 
 
 def test_a_budget_depends_on_classes_and_channels() -> None:
@@ -92,7 +92,7 @@ def test_equal_widths_in_the_first_two_stages_still_halve_the_image() -> None:
     network: Any = build(scheme("euler"), 14, width=(4, 4, 4)).eval()
     sizes: list[tuple[int, ...]] = []
     for stage in network.stages:
-        stage.register_forward_hook(lambda module, arguments, output: sizes.append(tuple(output.shape[1:])))
+        stage.register_forward_hook(lambda module, arguments, output: sizes.append(tuple(output[0].shape[1:])))
     network(torch.randn(1, 3, 9, 9))
     assert sizes == [(4, 9, 9), (4, 5, 5), (4, 3, 3)]
 
@@ -108,7 +108,7 @@ def test_convolutions_start_with_the_variance_of_he() -> None:
             assert abs(module.weight.mean().item()) < 0.05 * expected
 
 
-@pytest.mark.parametrize("name", schemes())
+@pytest.mark.parametrize("name", ["euler", "lm", "ab3", "rk4", "shake_shake"])
 def test_a_seed_makes_the_network(name: str) -> None:
     states = []
     for seed in (7, 7, 8):
@@ -118,13 +118,18 @@ def test_a_seed_makes_the_network(name: str) -> None:
     assert not torch.equal(states[0]["stem.weight"], states[2]["stem.weight"])
 
 
-@pytest.mark.parametrize("name", schemes())
+def one_branch(value: Scheme) -> bool:
+    """Return whether a step has the weights of one branch alone, as one of forward Euler has."""
+    return isinstance(value.tableau, Tableau) and (value.tableau.stages == 1 or value.tying == "stages")
+
+
+@pytest.mark.parametrize("name", [name for name in schemes() if one_branch(scheme(name))])
 def test_the_twin_starts_from_the_same_weights(name: str) -> None:
     """Drawn in the same order: a comparison of a scheme and its twin begins with equal convolutions and head."""
     states = []
     for value in (scheme(name), scheme(name).twin()):
         torch.manual_seed(3)
-        states.append(build(value, 20, width=2).state_dict())
+        states.append(build(value, 6 * max(3, scheme(name).tableau.steps) + 2, width=2).state_dict())
     twin = states[1]
     assert [key for key in states[0] if not key.startswith("weights.")] == list(twin)
     assert all(torch.equal(states[0][key], twin[key]) for key in twin)
@@ -179,8 +184,8 @@ def test_the_depth_that_the_message_names_will_do() -> None:
 
 def test_drop_rates_grow_linearly_from_zero_to_the_rate() -> None:
     value = Scheme(Tableau.multistep((1,), (1,)), stochasticity=Stochasticity("depth", 0.4))
-    rates = [rate for row in build(value, 20, width=1).architecture["drop"] for rate in row]
+    rates = [rate for row in build(value, 20, width=1).architecture["rates"] for rate in row]
     assert rates == pytest.approx([0.4 * i / 8 for i in range(9)])
     assert rates[0] == 0
     stages: Any = build(value, 20, width=1).stages
-    assert [rate for stage in stages for rate in stage.drop] == rates
+    assert [noise.rate for stage in stages for noise in stage.noises] == rates

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -12,10 +13,10 @@ import torch
 from torch import Tensor
 
 from odenas.nets import build
-from odenas.nets.coefficients import BOUND, LearnedWeights
+from odenas.nets.coefficients import LearnedWeights, constant_weights
 from odenas.nets.weights import TableWeights, reach
 from odenas.space import Coefficients, Scheme, Tableau, scheme
-from odenas.space.feasible import slopes_of_order, states_from_reflections
+from odenas.space.feasible import reflections_from_states, slopes_of_order, states_from_reflections
 from odenas.space.order import order
 from odenas.space.zero_stability import zero_stable
 
@@ -31,13 +32,14 @@ def learned(
     scale: str = "consistent",
     constraint: str = "zero-stable",
     spread: float = 0.1,
+    bound: float = 0.999,
 ) -> Scheme:
     """Return a learned scheme of len(reflections) + 1 steps and order p."""
     states = states_from_reflections([Fraction(kappa) for kappa in reflections])
     slopes = [Fraction(weight) for weight in free] or [Fraction(0)] * (len(states) - p)
     return Scheme(
         Tableau.multistep(states, slopes_of_order(states, slopes, p)),
-        Coefficients("learned", sharing, constraint, p, spread),
+        Coefficients("learned", sharing, constraint, p, spread, bound),
         scale,
     )
 
@@ -189,7 +191,7 @@ def test_lm_resnet_starts_as_in_the_paper() -> None:
 
 
 @pytest.mark.parametrize("scale", ["consistent", "absorbed"])
-@pytest.mark.parametrize("constraint", ["none", "zero-stable"])
+@pytest.mark.parametrize("constraint", ["none", "order", "zero-stable"])
 @pytest.mark.parametrize("sharing", SHARINGS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_without_spread_learning_starts_from_the_tableau(shape: str, sharing: str, constraint: str, scale: str) -> None:
@@ -205,7 +207,7 @@ def test_a_tableau_on_the_circle_starts_just_inside_it() -> None:
     """Learned leapfrog, κ = 1: inside the bound, where it still has a gradient."""
     midpoint = Scheme(scheme("midpoint").tableau, Coefficients("learned", order=2))
     for V, beta in rows(weights_of(midpoint).requires_grad_(False)):
-        assert 0.99 < V[1] < BOUND
+        assert 0.99 < V[1] < midpoint.coefficients.bound
         assert beta == pytest.approx([2, 0], abs=0.01)
 
 
@@ -220,7 +222,7 @@ def test_the_spread_is_that_of_the_coordinates() -> None:
 
 
 @pytest.mark.parametrize("scale", ["consistent", "absorbed"])
-@pytest.mark.parametrize("constraint", ["none", "zero-stable"])
+@pytest.mark.parametrize("constraint", ["none", "order", "zero-stable"])
 @pytest.mark.parametrize("sharing", SHARINGS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_coordinate_learns(shape: str, sharing: str, constraint: str, scale: str) -> None:
@@ -240,7 +242,7 @@ def test_every_coordinate_learns(shape: str, sharing: str, constraint: str, scal
 
 
 @pytest.mark.parametrize("scale", ["consistent", "absorbed"])
-@pytest.mark.parametrize("constraint", ["none", "zero-stable"])
+@pytest.mark.parametrize("constraint", ["none", "order", "zero-stable"])
 @pytest.mark.parametrize("sharing", SHARINGS)
 @pytest.mark.parametrize("shape", ["k=2, p=1", "k=3, p=2, free"])
 def test_gradients_of_the_weights_are_those_of_finite_differences(
@@ -270,7 +272,7 @@ def test_every_coordinate_learns_inside_a_network(shape: str, sharing: str) -> N
 
 
 @pytest.mark.parametrize("scale", ["consistent", "absorbed"])
-@pytest.mark.parametrize("constraint", ["none", "zero-stable"])
+@pytest.mark.parametrize("constraint", ["none", "order", "zero-stable"])
 @pytest.mark.parametrize("sharing", SHARINGS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_frozen_weights_are_the_learned_ones(shape: str, sharing: str, constraint: str, scale: str) -> None:
@@ -305,3 +307,138 @@ def test_coefficients_keep_float32_digits_in_a_network_of_bfloat16() -> None:
     half, single = weights(0, torch.bfloat16), weights(0, torch.float32)
     for step, other in zip(half, single, strict=True):
         assert torch.equal(tensor(step.V[1]), tensor(other.V[1]))
+
+
+@pytest.mark.parametrize("sharing", SHARINGS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_under_the_constraint_of_order_the_states_learn_freely_and_the_order_stays(shape: str, sharing: str) -> None:
+    """V_1, V_2, … are the coordinates themselves, wherever training takes them; zero-stability is not kept."""
+    reflections, p, free = SHAPES[shape]
+    weights = weights_of(learned(reflections, p, free, sharing, constraint="order"))
+    storm(weights)
+    with torch.no_grad():
+        table = rows(weights)
+        for stage in range(len(STEPS)):
+            coordinates = weights.coordinates[0 if sharing == "shared" else stage].double()
+            for index, step in enumerate(weights(stage, torch.float64)):
+                for j, weight in enumerate(step.V[1:]):
+                    own = {"shared": (j,), "step": (j, index), "channel": (j, index, slice(None), None, None)}[sharing]
+                    assert torch.equal(tensor(weight), coordinates[own])
+    assert any(not stable(V) for V, _ in table)
+    for V, beta in table:
+        assert sum(V) == pytest.approx(1, abs=1e-12 * max(map(abs, V)))
+        assert_order(V, beta, p, unit=1e-14)
+
+
+@pytest.mark.parametrize("constraint", ["none", "order"])
+def test_lm_resnet_absorbed_is_the_same_under_either_constraint(constraint: str) -> None:
+    """With one slope, whose weight the field absorbs, the order asks for nothing."""
+    weights = weights_of(learned(["-1/20"], 1, scale="absorbed", constraint=constraint))
+    storm(weights)
+    for step in weights(0, torch.float32):
+        assert (*step.B, *step.R) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("bound", [0.999, 0.5, 0.01])
+@pytest.mark.parametrize("shape", ["k=2, p=1", "k=3, p=1", "k=5, p=4, free"])
+def test_no_training_takes_a_reflection_coefficient_to_its_bound(shape: str, bound: float) -> None:
+    reflections, p, free = SHAPES[shape]
+    weights = weights_of(learned(reflections, p, free, bound=bound))
+    storm(weights)
+    largest = 0.0
+    for coordinate in weights.coordinates:
+        kappas = bound * coordinate.detach().double()[: len(reflections)].tanh()
+        assert float(kappas.abs().max()) <= bound
+        largest = max(largest, float(kappas.abs().max()))
+    assert largest > 0.9 * bound
+    with torch.no_grad():
+        for V, _ in rows(weights)[::4]:
+            found = reflections_from_states([Fraction(v) for v in V])
+            assert max(map(abs, found)) <= bound * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("bound", [0.999, 0.6])
+def test_what_lies_beyond_the_bound_starts_just_inside_it(bound: float) -> None:
+    for V, _ in rows(weights_of(learned(["9/10"], 1, spread=0.0, bound=bound)).requires_grad_(False)):
+        assert V[1] == pytest.approx(min(0.9, 0.999 * bound), rel=1e-5)
+
+
+# One source of the maps for three kinds of numbers.
+
+
+@pytest.mark.parametrize("order_kept", [1, 2, 3])
+def test_the_maps_agree_in_rational_numbers_numpy_and_torch(order_kept: int) -> None:
+    """`space.feasible` is one source for all: exact, vectorised, and with gradients."""
+    generator = np.random.default_rng(0)
+    kappas = generator.uniform(-0.9, 0.9, (3, 20))
+    free = generator.uniform(-1, 1, (4 - order_kept, 20))
+    in_numpy = states_from_reflections(list(kappas))
+    in_torch = states_from_reflections(list(torch.tensor(kappas, requires_grad=True)))
+    slopes_numpy = slopes_of_order(in_numpy, list(free), order_kept)
+    slopes_torch = slopes_of_order(in_torch, list(torch.tensor(free)), order_kept)
+    for i in range(20):
+        exact = states_from_reflections([Fraction(kappa) for kappa in kappas[:, i]])
+        slopes = slopes_of_order(exact, [Fraction(weight) for weight in free[:, i]], order_kept)
+        for fractions, arrays, tensors in ((exact, in_numpy, in_torch), (slopes, slopes_numpy, slopes_torch)):
+            for fraction, array, entry in zip(fractions, arrays, tensors, strict=True):
+                value = float(array[i]) if isinstance(array, np.ndarray) else float(array)
+                assert value == pytest.approx(float(fraction), rel=1e-12, abs=1e-12)
+                assert float(entry[i].detach()) == pytest.approx(float(fraction), rel=1e-12, abs=1e-12)
+        assert reflections_from_states(exact) == [Fraction(kappa) for kappa in kappas[:, i]]
+
+
+# A schedule.
+
+
+def scheduled(
+    reflections: Sequence[str], target: Sequence[str], p: int, free: Sequence[str] = (), scale: str = "consistent"
+) -> Scheme:
+    value = learned(reflections, p, free, scale=scale)
+    return replace(value, coefficients=Coefficients("scheduled", order=p, target=tuple(map(Fraction, target))))
+
+
+SCHEDULES = {
+    "k=2, p=1": (["1/3"], ["-9/10"], 1, []),
+    "k=2, p=2": (["0"], ["4/5"], 2, []),
+    "k=3, p=1, free": (["1/5", "-1/4"], ["-1/5", "1/2"], 1, ["1/7", "0"]),
+    "k=3, p=3": (["0", "0"], ["1/2", "0"], 3, []),
+    "leapfrog to damped": (["1"], ["1/2"], 1, []),
+}
+
+
+@pytest.mark.parametrize("scale", ["consistent", "absorbed"])
+@pytest.mark.parametrize("shape", SCHEDULES)
+def test_a_schedule_goes_evenly_from_the_tableau_to_the_target(shape: str, scale: str) -> None:
+    """In every stage anew; each step is zero-stable and of its order, in rational numbers, rounded once."""
+    reflections, target, p, free = SCHEDULES[shape]
+    value = scheduled(reflections, target, p, free, scale)
+    weights = constant_weights(value, STEPS)
+    assert not list(weights.parameters())
+    for stage, count in enumerate(STEPS):
+        for index, step in enumerate(weights(stage, torch.float64)):
+            share = Fraction(index, count - 1)
+            pairs = [(Fraction(a), Fraction(b)) for a, b in zip(reflections, target, strict=True)]
+            states = states_from_reflections([a + share * (b - a) for a, b in pairs])
+            slopes = slopes_of_order(states, [Fraction(weight) for weight in free] or [Fraction(0)] * (len(states) - p), p)
+            tableau = Tableau.multistep(states, slopes)
+            assert tableau.V == tuple(states)
+            assert zero_stable(tableau)
+            assert order(tableau) >= p
+            total = sum(slopes, Fraction(0)) if scale == "absorbed" else Fraction(1)
+            assert [float(v) for v in step.V] == [float(v) for v in states]
+            assert [float(b) for b in (*step.B, *step.R)] == [float(b / total) for b in slopes]
+
+
+def test_what_a_schedule_leaves_alone_costs_nothing() -> None:
+    """A weight that is the same at every step is a number: none is kept in the state, and slopes of weight 0 are not
+    kept in memory."""
+    weights = constant_weights(scheduled(["1/3"], ["-9/10"], 1, scale="absorbed"), STEPS)
+    assert weights.table["V"] == [None, None]
+    assert (weights.table["B"], weights.table["R"]) == ([1.0], [0.0])
+    assert set(weights.state_dict()) == {f"V{j}_{stage}" for j in range(2) for stage in range(3)}
+    assert reach(weights(0, torch.float32)) == (2, 0)
+
+
+def test_a_schedule_of_one_step_is_the_tableau() -> None:
+    (step,) = constant_weights(scheduled(["1/3"], ["-9/10"], 1), [1])(0, torch.float64)
+    assert [float(v) for v in step.V] == [float(Fraction(2, 3)), float(Fraction(1, 3))]

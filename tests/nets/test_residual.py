@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.nn import functional
 from odenas.nets import SchemeNetwork, build
 from odenas.nets.coefficients import LearnedWeights, plain_table
 from odenas.nets.residual import Stage
-from odenas.nets.weights import TableWeights
+from odenas.nets.weights import Step, TableWeights, reach
 from odenas.space import Coefficients, OdenasError, Scheme, Tableau, scheme, schemes
 from odenas.space.integrate import integrate
 
@@ -42,6 +43,12 @@ def randomised(value: Scheme, seed: int = 0) -> SchemeNetwork:
         for coordinate in network.weights.coordinates:
             nn.init.uniform_(coordinate, -0.8, 0.8)
     return network.double().eval()
+
+
+def last(stage: Any, x: Tensor, steps: Sequence[Step], start: str) -> Tensor:
+    """Return the state after a stage whose history begins with x."""
+    states: list[Tensor] = stage([x], steps, start, reach(steps))
+    return states[0]
 
 
 # The parts of a network, written out.
@@ -128,7 +135,7 @@ RECURRENCES: dict[str, Recurrence] = {
 }
 
 
-@pytest.mark.parametrize("name", schemes())
+@pytest.mark.parametrize("name", RECURRENCES)
 @torch.no_grad()
 def test_a_network_is_the_recurrence_of_its_paper(name: str) -> None:
     network: Any = randomised(scheme(name))
@@ -140,7 +147,7 @@ def test_a_network_is_the_recurrence_of_its_paper(name: str) -> None:
         fields = [field(branches[0]) for branches in stage.blocks]
         learned = network.weights.coordinates[index].double() if name == "lm" else None
         expected = RECURRENCES[name](p + f0, p, f0, fields, learned)
-        assert relative(stage(x, network.weights(index, x.dtype), network.start), expected) < 1e-12
+        assert relative(last(stage, x, network.weights(index, x.dtype), network.start), expected) < 1e-12
         x = expected
     pooled = activated(network.norm, x).mean((2, 3))
     assert relative(network(images), pooled @ network.head.weight.T + network.head.bias) < 1e-12
@@ -159,9 +166,9 @@ def test_the_step_to_another_stage_forgets_the_history() -> None:
     x = torch.randn(2, 4, 8, 8, dtype=torch.float64)
     p, f0 = projected(stage.shortcut, x), field(stage.first, 2)(x)
     one, k = weights[:1], network.weights.coordinates[1][0, 0].double()
-    stage.blocks = stage.blocks[:1]
+    stage.blocks, stage.count = stage.blocks[:1], 2
     expected = (1 - k) * (p + f0) + k * p + field(stage.blocks[0][0])(p + f0)
-    torch.testing.assert_close(stage(x, one, "euler"), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(last(stage, x, one, "euler"), expected, rtol=1e-12, atol=1e-12)
 
 
 @torch.no_grad()
@@ -172,7 +179,7 @@ def test_momentum_agrees_with_the_package_of_its_authors() -> None:
     x = torch.randn(2, 4, 8, 8, dtype=torch.float64)
     first = x + stage.first(x)
     peer = momentumnet.MomentumNet([branches[0] for branches in stage.blocks], gamma=0.9, init_speed=False)
-    assert relative(stage(x, network.weights(0, x.dtype), "copy"), peer(first)) < 1e-12
+    assert relative(last(stage, x, network.weights(0, x.dtype), "copy"), peer(first)) < 1e-12
 
 
 # With f(y) = zy everything is linear, and a scheme is read off its network.
@@ -191,7 +198,7 @@ class Linear(nn.Module):
 
 def linear_stage(first: float, z: Sequence[Sequence[float]]) -> Stage:
     """Return a stage without a change of shape whose branches are multiplications by these numbers."""
-    stage = Stage(1, 1, 1, [len(row) for row in z], [0.0] * (len(z) + 1))
+    stage = Stage(1, 1, 1, [1, *map(len, z)], [0.0] * (len(z) + 1))
     stage.first = Linear(first)  # type: ignore[assignment]
     stage.blocks = nn.ModuleList(nn.ModuleList(map(Linear, row)) for row in z)
     return stage.double()
@@ -201,7 +208,7 @@ def seen(value: Scheme, first: float, z: Sequence[Sequence[float]]) -> float:
     """Return the last state of a stage of linear branches that starts from 1."""
     steps = len(z) - (max(0, value.tableau.steps - 2) if value.start == "euler" else 0)
     weights = TableWeights(plain_table(value), [steps])(0, torch.float64)
-    return float(linear_stage(first, z)(torch.ones(1, 1, 1, 1, dtype=torch.float64), weights, value.start))
+    return float(last(linear_stage(first, z), torch.ones(1, 1, 1, 1, dtype=torch.float64), weights, value.start))
 
 
 def expected_of(value: Scheme, first: float, z: Sequence[Sequence[float]]) -> Fraction:
@@ -266,7 +273,7 @@ MULTI_STEP = {
     "ab4": Tableau.multistep((1,), ("55/24", "-59/24", "37/24", "-3/8")),
 }
 CASES = {
-    **{name: scheme(name) for name in schemes()},
+    **{name: scheme(name) for name in schemes() if isinstance(scheme(name).tableau, Tableau)},
     **{
         f"{name}, {start}": Scheme(tableau, start=start)
         for name, tableau in (MULTI_STAGE | MULTI_STEP).items()
@@ -306,7 +313,8 @@ def test_linear_fields_give_what_the_reference_integrator_gives(name: str, z: fl
     # A slope kept from the start-up is f of the state here, and f of the first stage there: the same only for c_1 = 0.
     if before and value.tableau.abscissae[0] != 0 and any(value.tableau.R):
         pytest.skip("start-up slopes are defined differently")
-    path = integrate(value.applied, lambda t, x: z * x, x0, 1.0, blocks + before, start=value.start)
+    applied = replace(value.applied, derivative=1)  # h = 1, so that a method for x'' = f is one more recurrence
+    path = integrate(applied, lambda t, x: z * x, x0, 1.0, blocks + before, start=value.start)
     assert seen(value, z, branches) == pytest.approx(float(path[-1]), rel=1e-11, abs=1e-11)
 
 
@@ -337,7 +345,7 @@ def test_a_multi_stage_network_is_its_tableau(start: str) -> None:
     for predictor, corrector in stage.blocks:
         slope = predictor(expected)
         expected = expected + (slope + corrector(expected + slope)) / 2
-    assert relative(stage(x, network.weights(0, x.dtype), start), expected) < 1e-12
+    assert relative(last(stage, x, network.weights(0, x.dtype), start), expected) < 1e-12
 
 
 # History.
@@ -376,7 +384,7 @@ def test_what_no_step_reads_is_let_go(value: Scheme, kept: int) -> None:
         branches[0].register_forward_pre_hook(count)
         for module in branches:
             module.register_forward_hook(note)
-    stage(torch.randn(1, 2, 4, 4), network.weights(1, torch.float32), network.start)
+    last(stage, torch.randn(1, 2, 4, 4), network.weights(1, torch.float32), network.start)
     assert max(alive) == kept
 
 

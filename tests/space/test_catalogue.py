@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from dataclasses import replace
 from fractions import Fraction
@@ -56,11 +55,11 @@ def test_momentum_is_the_step_of_the_paper(gamma: Any) -> None:
 
 
 @pytest.mark.parametrize("name", schemes())
-def test_every_scheme_says_what_it_is(name: str) -> None:
-    """Its step in symbols, its source and its order."""
-    text = inspect.getdoc(CATALOGUE[name]) or ""
-    assert re.search(r"\d{4}|Hairer", text.splitlines()[0])
-    assert f"Order {scheme(name).order}." in text.splitlines()[0]
+def test_every_scheme_says_where_it_comes_from(name: str) -> None:
+    about = CATALOGUE[name].about
+    assert re.search(r"\d{4}|Hairer|from its order conditions", about)
+    stated = re.search(r"[Oo]rder (\d)\.?$", about)
+    assert stated is None or int(stated[1]) == scheme(name).order
 
 
 def test_parameters_reach_the_scheme() -> None:
@@ -74,7 +73,7 @@ def test_parameters_reach_the_scheme() -> None:
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("adams", {}, "`scheme` is 'adams', but must be one of euler, lm"),
+        ("adams", {}, "`scheme` is 'adams', but must be one of euler, ab2"),
         ("midpiont", {}, "did you mean 'midpoint'?"),
         (None, {}, "`scheme` is None"),
         (["euler"], {}, "`scheme` is ['euler']"),
@@ -113,10 +112,10 @@ STABLE = Coefficients(learning="learned", sharing="shared", constraint="zero-sta
             Scheme(Tableau.multistep(("1/2", "1/2"), ("3/2",)), stochasticity=Stochasticity("depth", 0.5)),
             "0.5x + 0.5x₁ + 1.5f, drop 0.5",
         ),
-        (Scheme(Tableau.runge_kutta(((0, 0), (1, 0)), ("1/2", "1/2"))), "2 stage(s), 1 step(s), order 2"),
+        (Scheme(Tableau.runge_kutta(((0, 0), (1, 0)), ("1/2", "1/2"))), "Runge–Kutta of 2 stages, c 0 1, b 0.5 0.5"),
         (
             Scheme(Tableau(V=(1, 0), B=(1,), U=((Fraction(3, 2), Fraction(-1, 2)),))),
-            "1 stage(s), 2 step(s), order 2",
+            "2 steps, 1 stage(s), order 2",
         ),
     ],
 )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields, replace
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -19,15 +20,20 @@ import pytest
 from nodepy import linear_multistep_method as lmm
 from numpy.typing import NDArray
 
-from odenas.space import OdenasError, Scheme, SearchSpace, Stochasticity, Tableau, describe, scheme, schemes
+from odenas.space import Coefficients, OdenasError, Scheme, SearchSpace, Stochasticity, Tableau, describe
+from odenas.space import scheme, schemes
+from odenas.space.catalogue import CATALOGUE
 from odenas.space.integrate import integrate
 from odenas.space.order import order
+from odenas.space.partitioned import Partitioned
+from odenas.space.stochasticity import GROWTHS, STOCHASTICITIES
 from odenas.space.zero_stability import zero_stable
 
 Array = NDArray[Any]
+Problem = tuple[Callable[[float, Array], Array], Callable[[float], Array]]
 
-# x' = f(t, x) with its solution.
-PROBLEMS: dict[str, tuple[Callable[[float, Array], Array], Callable[[float], Array]]] = {
+# x' = f(t, x) with its solution; f(t, 0) = 0, where PolyNet's later branches stand.
+FIRST_ORDER: dict[str, Problem] = {
     "non-linear, non-autonomous": (lambda t, x: -2 * t * x * x, lambda t: np.array(1 / (1 + t * t))),
     "logistic": (lambda t, x: x * (1 - x), lambda t: 1 / (1 + np.exp(-t) * np.array([1.0, 3.0]))),
     "linear, non-autonomous": (lambda t, x: np.cos(t) * x, lambda t: np.exp(np.sin(t)) * np.ones((2, 1))),
@@ -36,7 +42,34 @@ PROBLEMS: dict[str, tuple[Callable[[float, Array], Array], Callable[[float], Arr
         lambda t: np.array([np.sin(t), np.cos(t)]),
     ),
 }
-FINEST = {"momentum": 11}  # a parasitic root at 0.9 forgets within some tens of steps, and h must be small beside that
+# y' = f(t, z), z' = g(t, y) in the two halves of x.
+SEPARABLE: dict[str, Problem] = {
+    "oscillator": (lambda t, x: np.array([x[1], -x[0]]), lambda t: np.array([np.sin(t), np.cos(t)])),
+    "non-linear, non-autonomous": (
+        lambda t, x: np.array([np.exp(t) + np.sin(x[1]) - np.sin(1 / (1 + t)), x[0] ** 2 - np.exp(2 * t) - (1 + t) ** -2]),
+        lambda t: np.array([np.exp(t), 1 / (1 + t)]),
+    ),
+    "two pairs": (
+        lambda t, x: np.array([x[2] ** 3, 2 * x[3], np.cos(t) - 3 * x[0] + 3 * QUARTIC(t), -2 * x[1]]),
+        lambda t: np.array([QUARTIC(t), np.sin(2 * t), np.sin(t), np.cos(2 * t)]),
+    ),
+}
+# x'' = f(t, x), with the velocity at t = 0 from the solution.
+SECOND_ORDER: dict[str, Problem] = {
+    "oscillator": (lambda t, x: -4 * x, lambda t: np.array([np.sin(2 * t), np.cos(2 * t)])),
+    "non-linear": (lambda t, x: 2 * x**3, lambda t: 1 / (2 - t) * np.ones(1)),
+    "non-autonomous": (lambda t, x: np.cos(x) - np.cos(np.sin(t)) - np.sin(t), lambda t: np.array(np.sin(t))),
+}
+# The finest step is 2⁻ᵐ; smaller ones meet the rounding of float64.
+FINEST = {1: 10, 2: 9, 3: 8, 4: 7, 5: 6}
+# Where parasitic roots fade slowly, or the error constant is large, h must be smaller.
+FINER = {"momentum": 12, "du_fort_frankel": 11, "nystrom5": 8, "bdf6_fixed_point": 6}
+FULL = SearchSpace(stochasticity=tuple(STOCHASTICITIES), growth=tuple(GROWTHS))
+
+
+def QUARTIC(t: float) -> float:
+    """Return the integral of sin³ from 0 to t."""
+    return float(2 / 3 - np.cos(t) + np.cos(t) ** 3 / 3)
 
 
 @pytest.fixture(params=schemes())
@@ -44,27 +77,54 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def slope_seen(tableau: Tableau, problem: str, finest: int) -> float:
+def problems(method: Tableau | Partitioned) -> dict[str, Problem]:
+    if isinstance(method, Partitioned):
+        return SEPARABLE
+    return FIRST_ORDER if method.derivative == 1 else SECOND_ORDER
+
+
+def slope_seen(method: Tableau | Partitioned, problem: str, finest: int) -> float:
     """Return log₂ of the error's decrease at t = 1 from h = 2^{1−finest} to 2^{−finest}."""
-    f, solution = PROBLEMS[problem]
+    f, solution = problems(method)[problem]
+    second = isinstance(method, Tableau) and method.derivative == 2
+    v0 = (solution(1e-4) - solution(-1e-4)) / 2e-4 if second else None
+    if v0 is not None:  # Richardson: exact to rounding
+        v0 = (4 * v0 - (solution(2e-4) - solution(-2e-4)) / 4e-4) / 3
     errors = []
     for level in (finest - 1, finest):
-        path = Scheme(tableau).integrate(f, solution(0.0), 2.0**-level, 2**level)
+        path = integrate(method, f, solution(0.0), 2.0**-level, 2**level, v0=v0)
         errors.append(np.abs(path[-1] - solution(1.0)).max())
     return float(np.log2(errors[0] / errors[1]))
 
 
-def roots_at(tableau: Tableau, z: complex) -> NDArray[np.complex128]:
-    """Return the roots of ρ(ζ) − zσ(ζ) of a linear multistep method."""
-    slopes = np.array([float(b) for b in tableau.slopes])
-    return np.roots(np.r_[1, -np.array([float(v) for v in tableau.V]) - z * slopes]).astype(complex)
+def step_matrix(method: Tableau | Partitioned, z: complex) -> NDArray[np.complex128]:
+    """Return the matrix of one step on the test equation, by the definition of the method."""
+    if isinstance(method, Partitioned):
+        basis = np.eye(2, dtype=complex)
+        columns = [integrate(method, lambda t, x: z * x[::-1], x, 1.0, 1)[1] for x in basis]
+        return np.array(columns).T
+    k, power = method.steps, method.derivative
+    V, R, B = (np.array(row, dtype=float) for row in (method.V, method.R, method.B))
+    U, W, A = (np.array(rows, dtype=float).reshape(method.stages, -1) for rows in (method.U, method.W, method.A))
+    state = np.eye(2 * k - 1, dtype=complex)  # rows: x_n … x_{n−k+1}, F_{n−1} … F_{n−k+1}
+    slopes: list[Array] = []
+    for i in range(method.stages):
+        Y = U[i] @ state[:k] + W[i] @ state[k:] + sum(A[i, j] * F for j, F in enumerate(slopes))
+        slopes.append(z**power * Y)
+    new = V @ state[:k] + R @ state[k:] + B @ np.array(slopes)
+    rows = [new, *state[: k - 1], *([slopes[0], *state[k:-1]] if k > 1 else [])]
+    return np.array(rows)
 
 
-def scanned(tableau: Tableau, direction: complex, end: float, points: int) -> float:
-    """Return the last of `points` equal steps to `end` before a root leaves the unit disc."""
+def radius(method: Tableau | Partitioned, z: complex) -> float:
+    return float(abs(np.linalg.eigvals(step_matrix(method, z))).max())
+
+
+def scanned(method: Tableau | Partitioned, direction: complex, end: float, points: int) -> float:
+    """Return the last of `points` equal steps to `end` before an eigenvalue leaves the unit disc."""
     grid = np.linspace(0, end, points + 1)
     for last, y in pairwise(grid):
-        if abs(roots_at(tableau, direction * y)).max() > 1 + 1e-9:
+        if radius(method, direction * y) > 1 + 1e-12:
             return float(last)
     return end
 
@@ -72,25 +132,31 @@ def scanned(tableau: Tableau, direction: complex, end: float, points: int) -> fl
 def test_the_order_stated_is_the_order_proved(name: str) -> None:
     s = scheme(name)
     assert s.coefficients.order == s.order == order(s.tableau)
-    assert s.tableau.exact
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
-def test_the_order_seen_is_the_order_proved(name: str, problem: str) -> None:
+def test_the_order_seen_is_the_order_proved(name: str) -> None:
+    """Where a leading term of the error happens to vanish at t = 1, a slope may be larger, but not the median."""
     s = scheme(name)
-    assert slope_seen(s.tableau, problem, FINEST.get(name, 9)) == pytest.approx(s.order, abs=0.1)
+    finest = FINER.get(name, FINEST[s.order] + (s.order == 5 and s.tableau.steps > 1))
+    seen = [slope_seen(s.tableau, problem, finest) for problem in problems(s.tableau)]
+    assert float(np.median(seen)) == pytest.approx(s.order, abs=0.15)
+    assert min(seen) > s.order - 0.35
 
 
 @pytest.mark.parametrize("offset", [1e-4, 1e-5, 1e-6])
 def test_an_error_in_a_coefficient_would_be_seen(offset: float) -> None:
     """The check of the check: a pair of weights off by as little changes the slope at the finest steps."""
-    beta = [float(b) for b in scheme("ab3").tableau.slopes]
+    tableau = scheme("ab3").tableau
+    assert isinstance(tableau, Tableau)
+    beta = [float(b) for b in tableau.slopes]
     wrong = Tableau.multistep((1.0,), [beta[0] + offset, beta[1] - offset, beta[2]])
     assert slope_seen(wrong, "non-linear rotation", 9) < 2.5
 
 
 def test_as_nodepy(name: str) -> None:
     s = scheme(name)
+    if not isinstance(s.tableau, Tableau) or not s.tableau.is_multistep or s.tableau.derivative == 2:
+        return
     alpha = np.array([-float(v) for v in reversed(s.tableau.V)] + [1.0])
     method = lmm.LinearMultistepMethod(alpha, np.array([float(b) for b in reversed(s.tableau.slopes)] + [0.0]))
     assert alpha.sum() == pytest.approx(0, abs=1e-15)  # nodepy does not ask
@@ -99,26 +165,30 @@ def test_as_nodepy(name: str) -> None:
 
 
 def test_zero_stable_by_the_roots(name: str) -> None:
-    """All roots in the disc, and those on the circle apart from each other."""
+    """All roots in the disc; those on the circle apart from each other, or double for x'' = f."""
     s = scheme(name)
-    roots = roots_at(s.tableau, 0)
-    on = roots[abs(roots) > 1 - 1e-7]
-    apart = abs(on[:, None] - on[None, :]) + np.eye(len(on))
-    assert s.zero_stable is bool(abs(roots).max() <= 1 + 1e-9 and apart.min() > 1e-5)
     assert s.zero_stable
+    if isinstance(s.tableau, Tableau):
+        roots = np.roots([1, *(-float(v) for v in s.tableau.V)])
+        assert abs(roots).max() <= 1 + 1e-7
+        on = roots[abs(roots) > 1 - 1e-7]
+        near = (abs(on[:, None] - on[None, :]) < 1e-5).sum(axis=1)
+        assert near.max() <= s.tableau.derivative
 
 
 @pytest.mark.parametrize(("axis", "direction"), [("real_interval", -1), ("imaginary_interval", 1j)])
 def test_intervals_as_scanned(name: str, axis: str, direction: complex) -> None:
     s = scheme(name)
     found = getattr(s, axis)
-    end, points = max(1.25 * found, 2.0), 1000
-    assert scanned(s.tableau, direction, end, points) == pytest.approx(found, abs=max(2 * end / points, 0.02))
+    end, points = max(1.25 * found, 2.0), 500
+    assert scanned(s.tableau, direction, end, points) == pytest.approx(found, abs=max(2 * end / points, 0.05))
 
 
 def test_the_error_constant_is_what_a_polynomial_is_missed_by(name: str) -> None:
     """One step from the exact history of x = t^{p+1} misses by (p + 1)! C_{p+1}, with C_{p+1} = σ(1) × the constant."""
     s = scheme(name)
+    if not isinstance(s.tableau, Tableau) or not s.tableau.is_multistep or s.tableau.derivative == 2:
+        return
     q = s.order + 1
     states = sum(float(v) * (-j) ** q for j, v in enumerate(s.tableau.V))
     slopes = sum(float(b) * q * (-j) ** (q - 1) for j, b in enumerate(s.tableau.slopes))
@@ -132,7 +202,7 @@ def test_json_round_trip(name: str) -> None:
     assert again == s
     assert hash(again) == hash(s)
     assert again.to_dict() == s.to_dict()
-    assert again.tableau.exact
+    assert again.tableau.exact == s.tableau.exact
 
 
 def test_pickles_and_copies_are_equal(name: str) -> None:
@@ -167,31 +237,49 @@ def test_the_twin_is_forward_euler_with_the_same_noise(name: str, noise: Stochas
 
 def test_a_network_applies_the_same_method_to_a_rescaled_field(name: str) -> None:
     s = scheme(name)
-    total = float(sum(s.tableau.slopes)) if s.scale == "absorbed" else 1.0
+    total = float(sum(s.tableau.slopes)) if s.scale == "absorbed" and isinstance(s.tableau, Tableau) else 1.0
     path = integrate(s.applied, lambda t, x: np.sin(x), [0.3, 2.0], 1.0, 9, start="copy")
     expected = s.integrate(lambda t, x: np.sin(x) / total, [0.3, 2.0], 1.0, 9, start="copy")
     assert path == pytest.approx(expected, rel=1e-13)
 
 
 def test_encode_and_suggest_undo_each_other(name: str) -> None:
-    s, space = scheme(name), SearchSpace()
-    assert s in space
-    parameters = space.encode(s)
-    assert space.suggest(optuna.trial.FixedTrial(parameters)) == s
-    assert json.loads(json.dumps(parameters)) == parameters
-    narrow = SearchSpace(stochastic_depth=(True,))
-    with pytest.raises(OdenasError, match="`stochastic_depth` is False"):
-        narrow.encode(s)
+    s = scheme(name)
+    inside = CATALOGUE[name].family not in ("partitioned", "second order")
+    assert (s in FULL) is inside
+    if not inside:
+        return
+    for space in (FULL, replace(FULL, family=("named",))):
+        parameters = space.encode(s)
+        assert space.suggest(optuna.trial.FixedTrial(parameters)) == s
+        assert json.loads(json.dumps(parameters)) == parameters
+    if s.stochasticity.kind == "none":
+        narrow = SearchSpace(stochasticity=("depth",))
+        with pytest.raises(OdenasError, match="the scheme lies outside the space: .*`noise`"):
+            narrow.encode(s)
+
+
+# One method under the names of two fields.
+ALIASES = {"ssp22": "heun2", "bogacki_shampine3": "ralston3", "implicit_diffusion": "backward_euler_fixed_point"}
 
 
 def test_describe_knows_the_name(name: str) -> None:
-    assert describe(scheme(name)) == name
-    assert describe(replace(scheme(name), stochasticity=Stochasticity("depth", 0.25))) == f"{name}, drop 0.25"
+    known = ALIASES.get(name, name)
+    assert describe(scheme(name)) == known
+    if scheme(name).stochasticity == Stochasticity():
+        assert describe(replace(scheme(name), stochasticity=Stochasticity("depth", 0.25))) == f"{known}, drop 0.25"
 
 
 def test_names_differ_in_what_they_name() -> None:
-    assert len({scheme(name) for name in schemes()}) == len(schemes()) == len(set(schemes()))
-    assert all(zero_stable(scheme(name).tableau) for name in schemes())
+    assert len({scheme(name) for name in schemes()}) + len(ALIASES) == len(schemes()) == len(set(schemes()))
+    assert all(scheme(name) == scheme(known) for name, known in ALIASES.items())
+
+
+def test_every_name_says_what_it_is_and_where_it_comes_from(name: str) -> None:
+    family, about, _ = CATALOGUE[name]
+    assert family
+    assert len(about.splitlines()) == 1
+    assert len(about) > 20
 
 
 def test_the_package_needs_numpy_alone() -> None:

@@ -180,14 +180,88 @@ def test_precision_is_double(given: Any, used: Any) -> None:
         ({"start": None}, "`start` is None"),
         ({"x0": "one"}, "`x0` is 'one'"),
         ({"x0": [[1.0], [1.0, 2.0]]}, "`x0` is "),
-        ({"f": lambda t, x: np.ones(3)}, "`f` returned the shape (3,), but needs (2,)"),
-        ({"f": lambda t, x: 1.0}, "`f` returned the shape (), but needs (2,)"),
-        ({"f": lambda t, x: 1j * x}, "`f` returned complex128, but needs float64"),
-        ({"f": lambda t, x: None}, "`f` returned"),
+        ({"f": lambda t, x: np.ones(3)}, "`f` has the shape (3,), but needs (2,)"),
+        ({"f": lambda t, x: 1.0}, "`f` has the shape (), but needs (2,)"),
+        ({"f": lambda t, x: 1j * x}, "`f` has complex128, but needs float64"),
+        ({"f": lambda t, x: None}, "`f` has"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(change: dict[str, Any], message: str) -> None:
     arguments = {"f": lambda t, x: -x, "x0": [1.0, 2.0], "h": 0.1, "n": 3, **change}
     with pytest.raises(OdenasError, match=re.escape(message)) as caught:
         integrate(METHODS["ab2"], **arguments)
+    assert "\n" not in str(caught.value)
+
+
+SECOND: dict[str, tuple[Callable[[float, Array], Array], Callable[[float], Array], Callable[[float], Array]]] = {
+    # x'' = f with the solution and its velocity.
+    "cubic": (lambda t, x: 2 * x**3, lambda t: np.array(1 / (1 + t)), lambda t: np.array(-1 / (1 + t) ** 2)),
+    "driven oscillator": (
+        lambda t, x: -x + 2 * np.exp(t) * np.ones(2),
+        lambda t: np.exp(t) + np.array([np.cos(t), np.sin(t)]),
+        lambda t: np.exp(t) + np.array([-np.sin(t), np.cos(t)]),
+    ),
+    "complex": (lambda t, x: -x, lambda t: np.exp(1j * np.array([t])), lambda t: 1j * np.exp(1j * np.array([t]))),
+}
+STORMER = {
+    "verlet": Tableau.multistep((2, -1), (1,), derivative=2),
+    "stormer3": Tableau.multistep((2, -1), ("13/12", "-1/6", "1/12"), derivative=2),
+    "stormer4": Tableau.multistep((2, -1), ("7/6", "-5/12", "1/3", "-1/12"), derivative=2),
+}
+
+
+def second_slope_seen(name: str, problem: str, start: str = "rk4", moving: bool = True) -> float:
+    f, solution, velocity = SECOND[problem]
+    errors = []
+    for level in (7, 8):  # two-step forms add up roundoff as 1/h²
+        v0 = velocity(0.0) if moving else None
+        path = integrate(STORMER[name], f, solution(0.0), 2.0**-level, 2**level, start=start, v0=v0)
+        errors.append(np.abs(path[-1] - solution(1.0)).max())
+    return float(np.log2(errors[0] / errors[1]))
+
+
+@pytest.mark.parametrize("problem", SECOND)
+@pytest.mark.parametrize("name", STORMER)
+def test_the_order_seen_of_methods_for_the_second_derivative(name: str, problem: str) -> None:
+    assert second_slope_seen(name, problem) == pytest.approx(order(STORMER[name]), abs=0.15)
+    assert second_slope_seen(name, problem, start="euler") == pytest.approx(1, abs=0.15)
+
+
+def test_the_velocity_is_zero_if_not_given() -> None:
+    assert second_slope_seen("verlet", "cubic", moving=False) == pytest.approx(0, abs=0.1)
+    f = SECOND["cubic"][0]
+    still = integrate(STORMER["verlet"], f, [1.0], 0.1, 5)
+    assert np.array_equal(still, integrate(STORMER["verlet"], f, [1.0], 0.1, 5, v0=[0]))
+    assert still[1] == pytest.approx([1 + 0.01], rel=2e-3)  # h²/2 · 2
+
+
+def test_verlet_by_hand() -> None:
+    """From x_{−1} = x_0, as LeapfrogNet starts, and semi-implicit Euler from rest, which is the same."""
+    x = [1.0, 1.0]
+    for _ in range(4):
+        x.append(2 * x[-1] - x[-2] + 0.25 * np.sin(x[-1]))
+    for start in ("copy", "euler"):
+        path = integrate(STORMER["verlet"], lambda t, y: np.sin(y), 1.0, 0.5, 4, start=start)
+        assert path == pytest.approx(x[1:], rel=1e-15)
+
+
+def test_verlet_keeps_a_constant_velocity() -> None:
+    path = integrate(STORMER["verlet"], lambda t, x: 0 * x, [1.0, 2.0], 0.25, 8, v0=[4.0, -8.0])
+    assert path == pytest.approx(np.array([[1 + n, 2 - 2 * n] for n in range(9)]), abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"v0": [1.0]}, "`v0` has the shape (1,), but needs (2,)"),
+        ({"v0": [1j, 0]}, "`v0` has complex128, but needs float64"),
+        ({"v0": [0.0, 0.0], "start": "copy"}, "`v0` is [0.0, 0.0], but needs a method for x'' = f and another `start`"),
+        ({"v0": [0.0, 0.0], "method": METHODS["ab2"]}, "`v0` is [0.0, 0.0], but needs a method for x'' = f"),
+        ({"method": "verlet"}, "`method` is a str, but integration needs a Tableau"),
+    ],
+)
+def test_bad_velocities_are_refused_in_one_line(change: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {"f": lambda t, x: -x, "x0": [1.0, 2.0], "h": 0.1, "n": 3, **change}
+    with pytest.raises(OdenasError, match=re.escape(message)) as caught:
+        integrate(arguments.pop("method", STORMER["verlet"]), **arguments)
     assert "\n" not in str(caught.value)

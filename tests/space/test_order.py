@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from nodepy import linear_multistep_method as lmm
 from nodepy import runge_kutta_method as rk
 
-from odenas.space.order import Tree, defects, density, error_constant, order, size, trees
+from odenas.space.order import defects, error_constant, order
+from odenas.space.rooted_trees import Tree, density, size, trees
 from odenas.space.tableau import Number, Tableau
 
 ADAMS_BASHFORTH = [
@@ -33,6 +34,9 @@ PECE3 = Tableau(
     A=((0, 0), ("23/12", 0)),  # type: ignore[arg-type]
     W=((0, 0), ("-4/3", "5/12")),  # type: ignore[arg-type]
 )
+VERLET = Tableau.multistep((2, -1), (1,), derivative=2)
+STORMER3 = Tableau.multistep((2, -1), ("13/12", "-1/6", "1/12"), derivative=2)
+STORMER4 = Tableau.multistep((2, -1), ("7/6", "-5/12", "1/3", "-1/12"), derivative=2)
 EXTRAPOLATED_MIDPOINT = Tableau(V=(1, 0), B=(1,), U=(("3/2", "-1/2"),))  # type: ignore[arg-type]
 
 roots = st.lists(st.fractions(-1, 1, max_denominator=8).filter(lambda r: r != 1), max_size=3)
@@ -228,3 +232,66 @@ def test_a_vanishing_sum_of_slopes_has_no_error_constant() -> None:
 
 def test_the_search_stops_at_the_highest_order_asked_for() -> None:
     assert order(Tableau.multistep((1,), ADAMS_BASHFORTH[4]), highest=3) == 3
+
+
+def missed(tableau: Tableau, q: int) -> Fraction:
+    """Return by what one step from exact history misses 1 = x(1) for x = t^q."""
+    d, missing = tableau.derivative, Fraction(1)
+    for j, (v, b) in enumerate(zip(tableau.V, tableau.slopes, strict=True)):
+        missing -= Fraction(v) * Fraction(-j) ** q
+        missing -= Fraction(b) * math.perm(q, d) * Fraction(-j) ** max(q - d, 0)
+    return missing
+
+
+@pytest.mark.parametrize(
+    ("tableau", "p", "constant"), [(VERLET, 2, 1 / 12), (STORMER3, 3, 1 / 12), (STORMER4, 4, 19 / 240)]
+)
+def test_methods_for_the_second_derivative(tableau: Tableau, p: int, constant: float) -> None:
+    """Störmer's constants are 1, 0, 1/12, 1/12, 19/240 (Hairer, Nørsett, Wanner I, III.10)."""
+    assert order(tableau) == p
+    assert error_constant(tableau) == pytest.approx(constant, rel=1e-15)
+    assert defects(tableau, p) == {((),) * (p - 1): 0}
+    assert defects(tableau, p + 1) == {((),) * p: Fraction(missed(tableau, p + 2), (p + 2) * (p + 1))}
+
+
+@settings(deadline=None, max_examples=50)
+@given(roots, st.integers(1, 3), st.sampled_from([float, lambda v: v]))
+def test_order_for_the_second_derivative_is_the_degree_of_the_powers_met(
+    others: list[Fraction], p: int, kept: Any
+) -> None:
+    """Slopes that meet t², …, t^{p+1} exist for every ρ with a double root 1."""
+    states = states_of([Fraction(1), *others])
+    powers = np.array([[float(-j) ** q for j in range(p)] for q in range(p)])
+    without = Tableau.multistep(states, [0], derivative=2)
+    wanted = np.array([float(missed(without, q + 2)) / ((q + 2) * (q + 1)) for q in range(p)])
+    slopes = [Fraction(b).limit_denominator(10**6) for b in np.linalg.solve(powers, wanted)]
+    exact = Tableau.multistep(states, slopes, derivative=2)
+    tableau = Tableau.multistep([kept(v) for v in exact.V], [kept(b) for b in exact.slopes], derivative=2)
+    degree = next(q for q in range(30) if missed(exact, q)) - 1
+    assert order(tableau) == min(degree - 1, 10) >= p
+    scale = float(math.factorial(order(tableau) + 2) * sum(exact.slopes))
+    if scale:
+        assert error_constant(tableau) == pytest.approx(float(missed(exact, order(exact) + 2)) / scale, rel=1e-6)
+
+
+@pytest.mark.parametrize("states", [(1,), ("3/2", "-1/2"), (0, 1)])
+def test_a_method_for_the_second_derivative_must_keep_a_velocity(states: tuple[Any, ...]) -> None:
+    """x = t is a solution of x'' = 0, and a step that stops it has no order."""
+    tableau = Tableau.multistep(states, (1,), derivative=2)
+    assert order(tableau) == 0
+    assert math.isinf(error_constant(tableau))
+
+
+def test_a_stage_at_the_origin_adds_nothing_of_first_order() -> None:
+    def poly(*weights: Any) -> Tableau:
+        return Tableau(V=(1,), B=weights, A=((0, 0), (1, 0)), U=((1,), (0,)))
+
+    assert [order(poly(1, w)) for w in (1, -3, "1/2")] == [1, 1, 1]
+    assert [order(poly("1/2", w)) for w in ("1/2", 0)] == [0, 0]
+    assert order(poly(1, 1), highest=0) == 0
+    heun = Tableau(V=(1,), B=("1/2", "1/2", 1), A=((0, 0, 0), (1, 0, 0), (1, 0, 0)), U=((1,), (1,), (0,)))  # type: ignore[arg-type]
+    assert order(heun) == 1  # h f(h f) is of second order, and one too many
+    assert math.isinf(error_constant(poly(1, 1)))
+    # The first stage is what earlier slopes are of, and here it is at the origin.
+    past = Tableau(V=(1, 0), B=(0, 1), R=(1,), U=((0, 0), (1, 0)), W=((1,), (0,)))
+    assert order(past) == 1

@@ -217,7 +217,7 @@ def test_other_keys_are_refused_in_one_line(data: Any, message: str) -> None:
 
 def test_a_predictor_corrector_pair_reads_as_written() -> None:
     tableau = Tableau.from_dict(PECE2)
-    assert tableau.to_dict() == PECE2
+    assert tableau.to_dict() == PECE2 | {"derivative": 1}
     assert tableau.abscissae == (0, 1)
     assert tableau.slopes == (1, 0)
     assert order(tableau) == 2
@@ -229,3 +229,35 @@ def test_runge_kutta_reads_a_butcher_tableau() -> None:
     assert heun.abscissae == (0, 1)
     assert not heun.exact
     assert order(heun) == 2
+
+
+def test_a_method_for_the_second_derivative() -> None:
+    verlet = Tableau.multistep((2, -1), (1,), derivative=2)
+    assert verlet.derivative == 2
+    assert verlet != Tableau.multistep((2, -1), (1,))
+    again = Tableau.from_dict(json.loads(json.dumps(verlet.to_dict())))
+    assert again == verlet
+    assert hash(again) == hash(verlet)
+
+
+def test_json_from_before_there_was_a_derivative() -> None:
+    old = Tableau.from_dict(PECE2).to_dict()
+    assert old.pop("derivative") == 1
+    assert Tableau.from_dict(old) == Tableau.from_dict(PECE2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"derivative": 3}, "`derivative` is 3, but must be an integer from 1 to 2"),
+        ({"derivative": 0}, "`derivative` is 0"),
+        ({"derivative": True}, "`derivative` is True"),
+        ({"derivative": "2"}, "`derivative` is '2'"),
+        ({"derivative": 2}, "`derivative` is 2 for 2 stage(s), but needs a linear multistep method: one stage, x_n"),
+        ({"derivative": 2, "B": [1], "A": [[0]], "U": [[2, -1]], "W": [[0]]}, "`derivative` is 2 for 1 stage(s)"),
+    ],
+)
+def test_other_derivatives_are_refused_in_one_line(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(OdenasError, match=re.escape(message)) as caught:
+        Tableau.from_dict(PECE2 | change)
+    assert "\n" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -179,3 +180,38 @@ def test_agrees_with_nodepy_on_random_methods() -> None:
         found.append(zero_stable(Tableau.multistep(states, (1,))))
         assert found[-1] == method.is_zero_stable(tol=1e-5), states
     assert 50 < sum(found) < 250
+
+
+def for_second_derivative(tableau: Tableau) -> Tableau:
+    return replace(tableau, derivative=2)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("factor", ON)
+@pytest.mark.parametrize("within", [(), INSIDE[1], INSIDE[4]])
+def test_for_the_second_derivative_unit_roots_may_be_double(times: int, factor: Any, within: Any) -> None:
+    inside = [within] * 3 if within else []  # whose multiplicity does not matter
+    tableau = for_second_derivative(rho_of(*[factor] * times, *inside))
+    assert zero_stable(tableau) is (times <= 2)
+    assert zero_stable(for_second_derivative(rho_of((1, -1), *[factor] * times, *inside))) is (times <= 2)
+    assert not zero_stable(for_second_derivative(rho_of((1, -1), (1, -1), factor)))
+
+
+@pytest.mark.parametrize("factor", OUTSIDE)
+def test_for_the_second_derivative_roots_outside_are_refused(factor: Any) -> None:
+    assert not zero_stable(for_second_derivative(rho_of((1, -1), factor)))
+    assert not zero_stable(for_second_derivative(rho_of(factor)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_for_the_second_derivative_of_rounded_methods(dtype: Any) -> None:
+    """1 twice and perhaps another pair of unit roots twice; then one of the roots on the circle once more."""
+    rng = np.random.default_rng(4)
+    accepted, refused = 0, 0
+    for _ in range(300):
+        pair = [np.exp(1j * rng.uniform(0.8, np.pi - 0.8))] if rng.random() < 0.5 else []
+        roots = [1.0, 1.0, *2 * pair, *2 * np.conj(pair).tolist(), rng.uniform(-0.7, 0.7)]
+        more = [1.0] if rng.random() < 0.5 or not pair else [*pair, *np.conj(pair).tolist()]
+        accepted += zero_stable(for_second_derivative(rounded(roots, dtype)))
+        refused += not zero_stable(for_second_derivative(rounded([*roots, *more], dtype)))
+    assert (accepted, refused) == (300, 300)

@@ -1,0 +1,110 @@
+"""The part of a search space that draws what a network adds to a method: tying, blocks and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from odenas.space.ask import Ask, Interval
+from odenas.space.blocks import ACTIVATIONS, BLOCKS, Blocks
+from odenas.space.scheme import TYINGS, Scheme
+from odenas.space.stochasticity import GROWTHS, STOCHASTICITIES, Stochasticity
+
+STAGES = 3
+RATES: dict[str, Interval] = {
+    "depth": (0.05, 0.5),
+    "shake": (0.1, 1.0),
+    "additive": (0.001, 0.1),
+    "multiplicative": (0.01, 0.5),
+}
+WIDEST: dict[str, Interval] = {
+    "depth": (0.001, 0.99),
+    "shake": (0.001, 1.0),
+    "additive": (0.001, 10.0),
+    "multiplicative": (0.001, 10.0),
+}
+
+
+@dataclass(frozen=True)
+class NetworkSpace:
+    """Which branches share weights, what the blocks are and how many, and the noise of training.
+
+    Args:
+        tying: some of `odenas.space.scheme.TYINGS`; a named scheme that ties its stages keeps to that.
+        block, activation: some of `odenas.space.blocks`.
+        per_stage: numbers of blocks to choose from, for each of the network's three stages; empty where the depth says
+            how many they are.
+        stochasticity, growth: some of `odenas.space.stochasticity`; "shake" only where the first two stages of a step
+            have equal weight.
+        rates: for each kind of noise the interval of its rate.
+    """
+
+    tying: tuple[str, ...] = tuple(TYINGS)
+    block: tuple[str, ...] = ("basic",)
+    activation: tuple[str, ...] = ("relu",)
+    per_stage: tuple[int, ...] = ()
+    stochasticity: tuple[str, ...] = ("none", "depth")
+    growth: tuple[str, ...] = ("linear",)
+    rates: Mapping[str, Interval] = field(default_factory=lambda: dict(RATES), hash=False)
+
+    NETWORK_CHOICES: ClassVar[dict[str, Collection[Any]]] = {
+        "tying": TYINGS,
+        "block": BLOCKS,
+        "activation": ACTIVATIONS,
+        "per_stage": range(1, 1001),
+        "stochasticity": STOCHASTICITIES,
+        "growth": GROWTHS,
+    }
+
+    def _draw_network(self, ask: Ask, drawn: Scheme) -> Scheme:
+        """Return a drawn scheme with tying, blocks and noise, where it does not bring its own."""
+        return replace(
+            drawn,
+            tying=self._draw_tying(ask, drawn),
+            blocks=self._draw_blocks(ask),
+            stochasticity=self._draw_stochasticity(ask, drawn),
+        )
+
+    def _draw_tying(self, ask: Ask, drawn: Scheme) -> str:
+        if drawn.tying != "none":
+            return drawn.tying
+        # With one stage in a step, "stages" is "none".
+        one = drawn.tableau.stages == 1 and {"none", "stages"} <= set(self.tying)
+        tyings = [tying for tying in self.tying if not (one and tying == "stages")]
+        return str(ask.choose("tying_of_one" if one else "tying", tyings))
+
+    def _draw_blocks(self, ask: Ask) -> Blocks:
+        kind, activation = ask.choose("block", self.block), ask.choose("activation", self.activation)
+        stages = range(1, STAGES + 1) if self.per_stage else ()
+        return Blocks(kind, activation, tuple(ask.choose(f"per_stage_{i}", self.per_stage) for i in stages))
+
+    def _draw_stochasticity(self, ask: Ask, drawn: Scheme) -> Stochasticity:
+        if drawn.stochasticity.rate:
+            return drawn.stochasticity
+        B: tuple[Any, ...] = getattr(drawn.tableau, "B", ())
+        pair = "shake" in self.stochasticity and len(B) > 1 and B[0] == B[1]
+        kinds = [kind for kind in self.stochasticity if kind != "shake" or pair] or ["none"]
+        kind = ask.choose("noise_of_pair" if pair else "noise", kinds)
+        if kind == "none":
+            return Stochasticity()
+        return Stochasticity(kind, float(ask.draw(f"rate_{kind}", self.rates[kind])), ask.choose("growth", self.growth))
+
+    def _network_coordinates(self, scheme: Scheme) -> dict[str, Any]:
+        noise, blocks = scheme.stochasticity, scheme.blocks
+        return {
+            "tying": scheme.tying,
+            "tying_of_one": scheme.tying,
+            "block": blocks.kind,
+            "activation": blocks.activation,
+            **{f"per_stage_{i}": count for i, count in enumerate(blocks.per_stage, start=1)},
+            "noise": noise.kind,
+            "noise_of_pair": noise.kind,
+            f"rate_{noise.kind}": noise.rate,
+            "growth": noise.growth,
+        }
+
+    def _independent(self) -> int:
+        """Return the number of combinations of the choices that depend on nothing: those of the blocks."""
+        counts: int = max(1, len(self.per_stage)) ** STAGES
+        return len(self.block) * len(self.activation) * counts
