@@ -30,7 +30,7 @@ def app() -> None:
 @click.option("--trials", type=int, help="Schemes to try.")
 @click.option("--epochs", type=int, help="Epochs of a trial.")
 @click.option("--train-size", type=int, help="Training images.")
-@click.option("--depth", type=int, help="Layers, 6n + 2.")
+@click.option("--depth", type=int, help="Layers, 6n + 2; 9n + 2 with bottlenecks.")
 @click.option("--width", type=int, help="First stage's channels of the Euler network that sets the budget.")
 @click.option("--params", type=int, help="Parameters of every network; overrides --width.")
 @click.option("--seed", type=int, help="Of everything random.  [0]")
@@ -113,12 +113,14 @@ def schemes_command(name: str | None, as_json: bool, plot: Path | None) -> None:
 
     if plot and not name:
         raise OdenasError("`--plot` draws one scheme, but no NAME is given")
+    if plot and name:
+        scheme_page.plot(name, plot)
     if as_json:
         click.echo(json.dumps(scheme_page.known(name), indent=1, ensure_ascii=False))
     else:
         scheme_page.show(name)
-    if plot and name:
-        scheme_page.plot(name, plot)
+        if plot:
+            click.echo(f"\nThe stability region: {plot}")
 
 
 def main() -> None:

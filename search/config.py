@@ -79,7 +79,7 @@ class SearchConfig(BaseModel):
     trials: int = Field(ge=1, description="schemes to try")
     epochs: int = Field(ge=1, description="budget of a trial")
     train_size: int | None = Field(ge=1, description="training images; all if none is given")
-    depth: int = Field(ge=8, description="layers, 6n + 2")
+    depth: int = Field(ge=8, description="layers, 6n + 2, or 9n + 2 with bottlenecks; blocks per stage go before")
     width: int = Field(ge=1, description="first stage's channels of the forward Euler network that sets the budget")
     params: int | None = Field(None, ge=1, description="parameter budget of every network; overrides `width`")
     seed: int = Field(0, ge=0, lt=2**32, description="of everything random")
@@ -88,9 +88,7 @@ class SearchConfig(BaseModel):
     grace: int = Field(2, ge=1, description="epochs before asha may stop a trial")
     reduction: int = Field(3, ge=2, description="asha keeps one trial in so many at each rung")
     keep: int = Field(10, ge=1, description="finished trials whose weights are kept, the best")
-    enqueue: tuple[str, ...] = Field(
-        FIRST, strict=False, description="named schemes to try first, where in the space"
-    )
+    enqueue: tuple[str, ...] = Field(FIRST, strict=False, description="named schemes to try first, where in the space")
     workers: int | None = Field(None, ge=1, description="trials at a time; as many as the CPUs or GPUs hold")
     cpus: float = Field(1, gt=0, description="CPUs of a trial")
     gpus: float = Field(0, ge=0, description="GPUs of a trial, fractions allowed")

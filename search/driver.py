@@ -7,6 +7,7 @@ import platform
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,9 +24,11 @@ from odenas.search.data import DATASETS
 from odenas.search.data import load as load_data
 from odenas.search.ledger import Ledger
 from odenas.search.progress import Progress
+from odenas.search.trial import depth_of
 from odenas.search.tune import run_trials, workers
-from odenas.space import OdenasError, scheme
+from odenas.space import Blocks, OdenasError, Scheme, scheme
 from odenas.space.multistep import adams_bashforth
+from odenas.space.network_space import STAGES
 
 
 def search(config: SearchConfig, console: Console | None = None) -> Run:
@@ -65,12 +68,13 @@ def parameter_budget(config: SearchConfig) -> int:
     data_set = DATASETS[config.data]
     shape = {"classes": data_set.classes, "channels": data_set.channels}
     space = config.space
-    drawn = [adams_bashforth(max(space.steps))] if "multistep" in space.family else []
+    drawn = [Scheme(adams_bashforth(max(space.steps)))] if "multistep" in space.family else []
     drawn += [scheme(name) for name in space.named] if "named" in space.family else []
-    if drawn and not space.per_stage:
-        # What needs the longest history needs the deepest network.
-        longest = max(drawn, key=lambda value: value.tableau.steps)
-        build(longest, config.depth, params=config.params, width=1, **shape)
+    # What needs the longest history needs the deepest network, whatever its blocks.
+    longest = max(drawn, key=lambda value: value.tableau.steps, default=scheme("euler"))
+    for kind in space.block:
+        value = replace(longest, blocks=Blocks(kind, per_stage=space.per_stage[:1] * STAGES))
+        build(value, depth_of(config.depth, value), params=config.params, width=1, **shape)
     return config.params or parameters(build(scheme("euler"), config.depth, width=config.width, **shape))
 
 

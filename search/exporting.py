@@ -11,7 +11,7 @@ from odenas.results import Run, load
 from odenas.search.config import SearchConfig
 from odenas.search.data import DATASETS
 from odenas.search.train import network_state
-from odenas.search.trial import read_checkpoint
+from odenas.search.trial import depth_of, read_checkpoint
 from odenas.space import OdenasError, Scheme, describe
 
 
@@ -42,7 +42,8 @@ def export_trial(path: str | Path, number: int | None, out: str | Path) -> tuple
     data_set = DATASETS[config.data]
     scheme = Scheme.from_dict(json.loads(row["scheme"]))
     widths = [int(width) for width in row["widths"].split("-")]
-    network = build(scheme, config.depth, classes=data_set.classes, channels=data_set.channels, width=widths)
+    shape = {"classes": data_set.classes, "channels": data_set.channels}
+    network = build(scheme, depth_of(config.depth, scheme), width=widths, **shape)
     network.load_state_dict(network_state(saved[0]))
     provenance = {
         "run": run.path.name,

@@ -18,6 +18,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from odenas.results import Run
 from odenas.search.config import SearchConfig
+from odenas.search.trial import layers
 from odenas.space import Scheme, describe, scheme
 
 STATES = {"COMPLETE": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAIL": TrialState.FAIL}
@@ -82,7 +83,7 @@ class Ledger:
                 "budget": self.config.epochs,
                 "data": self.config.data,
                 "seed": draw.seed,
-                "depth": self.config.depth,
+                "depth": layers(self.config.depth, value),
                 **scheme_fields(value),
                 "draw": json.dumps(trial.params),
                 "started": now(),

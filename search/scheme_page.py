@@ -41,7 +41,8 @@ def named(name: str) -> Known:
 def known(name: str | None) -> dict[str, Any]:
     """Return all that is known of the named scheme, or of every one by name, JSON-ready."""
     if name:
-        return {"name": name, "family": family(name), "about": about(name), **properties(named(name))}
+        found = properties(named(name))
+        return {"name": name, "family": family(name), "about": about(name), **found}
     return {name: known(name) for name in [*CATALOGUE, *IMPLICIT]}
 
 
@@ -58,7 +59,6 @@ def plot(name: str, path: Path) -> None:
     """Draw the stability region of the named scheme, with classical ones beside it."""
     value = named(name)
     plot_stability(value.tableau if isinstance(value, Scheme) else value, name, path)
-    print(f"\nThe stability region: {path}")
 
 
 def family(name: str) -> str:
@@ -170,6 +170,8 @@ def _rows(value: Known) -> Iterable[tuple[str, str]]:
     if known["degrees_of_freedom"] is not None:
         yield "coefficients that the order leaves free", str(known["degrees_of_freedom"])
     yield "zero-stable", "yes" if known["zero_stable"] else "no"
+    if known["products_bound"] is not None and known["steps"] > 1:
+        yield "products of such layers are bounded by", _short(known["products_bound"]).replace("inf", "nothing")
     yield "stable on the real axis for hλ in", _interval("(−{0}, 0)", known["real_interval"])
     yield "stable on the imaginary axis for hλ in", _interval("(−{0} i, {0} i)", known["imaginary_interval"])
     if known["stability_angle"] is not None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from odenas.nets import SchemeNetwork, build, coefficients, parameters
+from odenas.nets.branch import BLOCKS
 from odenas.search.config import SearchConfig
 from odenas.search.data import DATASETS, Data, load, load_test
 from odenas.search.train import NonFiniteLoss, Training, evaluate, to
@@ -86,7 +87,19 @@ def make_network(config: SearchConfig, task: Mapping[str, Any], scheme: Scheme) 
     """Return the network of a scheme within the run's budget, with initial weights drawn from the trial's seed."""
     torch.manual_seed(task["seed"])
     data_set = DATASETS[config.data]
-    return build(scheme, config.depth, classes=data_set.classes, channels=data_set.channels, params=task["params"])
+    shape = {"classes": data_set.classes, "channels": data_set.channels}
+    return build(scheme, depth_of(config.depth, scheme), params=task["params"], **shape)
+
+
+def depth_of(depth: int, scheme: Scheme) -> int | None:
+    """Return the depth to build a scheme's network with: None where its blocks say how many each stage has."""
+    return None if scheme.blocks.per_stage else depth
+
+
+def layers(depth: int, scheme: Scheme) -> int:
+    """Return the number of layers of a scheme's network: `depth`, or what its blocks make of it."""
+    blocks = scheme.blocks
+    return BLOCKS[blocks.kind].layers * sum(blocks.per_stage) + 2 if blocks.per_stage else depth
 
 
 def device(config: SearchConfig) -> str:

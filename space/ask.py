@@ -37,6 +37,7 @@ class Ask:
 
     def __init__(self, trial: Trial, narrowed: Mapping[str, Interval]) -> None:
         self.trial, self.narrowed = trial, narrowed
+        self.drawn: set[str] = set()  # the coordinates that were drawn, settled or not
 
     def choose(self, name: str, values: Sequence[Any]) -> Any:
         """Return one of the values."""
@@ -50,6 +51,7 @@ class Ask:
         Optuna's samplers that model all parameters together need.
         """
         low, high = interval
+        self.drawn.add(name)
         if name in self.narrowed:
             own, given = interval, self.narrowed[name]
             low, high = max(own[0], given[0]), min(own[1], given[1])
@@ -59,6 +61,8 @@ class Ask:
             raise OdenasError(f"`narrowed.{name}` is [{low:g}, {high:g}], but must start at {below:g} or below")
         settled = low == high and not isinstance(self.trial, Recorder)
         value = low if settled else self.trial.suggest_float(name, low, high)
+        if value > below and isinstance(self.trial, Recorder):
+            raise OdenasError(f"`{field(name)}` is {value:g}, but must be from {low:g} to {below:g}")
         value = min(value, below)
         return value if isinstance(value, Fraction) else Fraction(round(value * RESOLUTION), RESOLUTION)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from odenas.space.errors import OdenasError, integer, one_of, real
+from odenas.space.precision import rationals
 from odenas.space.tableau import Number, Row, number
 
 LEARNING = {
@@ -77,5 +78,5 @@ class Coefficients:
     def scheduled(self, reflections: tuple[Fraction, ...], steps: int) -> list[list[Fraction]]:
         """Return the reflection coefficients of each of a number of steps, evenly from the first to the target."""
         last = max(1, steps - 1)
-        ends = list(zip(reflections, map(Fraction, self.target), strict=True))
+        ends = list(zip(reflections, rationals(self.target), strict=True))
         return [[a + (b - a) * Fraction(i, last) for a, b in ends] for i in range(steps)]

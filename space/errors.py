@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
-from numbers import Integral
+from operator import index
 from typing import Any
 
 
@@ -56,9 +57,13 @@ def integer(field: str, value: object, low: int, high: int) -> int:
     Raises:
         OdenasError: it is not.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
+    found: int | None = None
+    if not isinstance(value, bool):
+        with suppress(TypeError):
+            found = index(value)  # type: ignore[arg-type]  # numpy's integers too
+    if found is None or not low <= found <= high:
         raise OdenasError(f"`{field}` is {value!r}, but must be an integer from {low} to {high}")
-    return int(value)
+    return found
 
 
 def real(field: str, value: object, low: float, high: float) -> None:

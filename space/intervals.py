@@ -42,4 +42,6 @@ def intervals(field: str, given: Any, widest: Mapping[str, Interval] | None = No
     for name in given:
         if widest is not None and name not in widest:
             raise unknown(f"key of {field}", name, widest)
+        if not isinstance(name, str) or not name.isprintable():
+            raise OdenasError(f"`{field}` has the key {name!r}, but needs names of coordinates")
     return {name: interval(f"{field}.{name}", ends, (widest or {}).get(name, WIDEST)) for name, ends in given.items()}

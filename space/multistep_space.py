@@ -21,6 +21,7 @@ from odenas.space.precision import rationals
 from odenas.space.scheme import SCALES, STARTS, TRANSITIONS, Scheme
 from odenas.space.tableau import Tableau
 
+BELOW = 1 - 1 / RESOLUTION  # the largest reflection coefficient but 1
 FREE_SLOPES = {
     "zero": "the slopes older than the order conditions need have weight 0",
     "slopes": "their weights are coordinates",
@@ -83,21 +84,20 @@ class MultistepSpace:
     }
 
     def _check_multistep(self) -> None:
-        Coefficients(spread=self.spread, bound=self.bound)
         if min(self.order) > min(self.steps):
             raise OdenasError(
                 f"`order` starts at {min(self.order)}, but a zero-stable explicit method of {min(self.steps)} step(s) "
                 f"has at most order {min(self.steps)} (first Dahlquist barrier)"
             )
-        below = 1 - 1 / RESOLUTION
-        if max(self.steps) > 2 and self.reflection[0] > below:
+        if max(self.steps) > 2 and self.reflection[0] > BELOW:
             raise OdenasError(
-                f"`reflection` is {list(self.reflection)!r}, but must start at {below} or below for {max(self.steps)} "
+                f"`reflection` is {list(self.reflection)!r}, but must start at {BELOW} or below for {max(self.steps)} "
                 "steps: only the last coefficient may be 1"
             )
-        if self.reflection[0] > below and "fixed" not in self.learning and "learned" not in self.learning:
+        if max(self.steps) > 1 and "scheduled" in self.learning and self.reflection[0] > BELOW:
             raise OdenasError(
-                f"`reflection` is {list(self.reflection)!r}, but must start at {below} or below for a schedule's target"
+                f"`reflection` is {list(self.reflection)!r}, but must start at {BELOW} or below for a schedule's "
+                "target: leave 'scheduled' out of `learning`"
             )
         if 1 in self.steps and "fixed" not in self.learning:
             raise OdenasError(
@@ -105,12 +105,13 @@ class MultistepSpace:
                 "leave 1 out of `steps`"
             )
 
-    def _draw_multistep(self, ask: Ask) -> Scheme:
+    def _draw_multistep(self, ask: Ask) -> dict[str, Any]:
         steps = ask.choose("steps", self.steps)
         # One parameter name for each number of steps: Optuna needs its choices to be always the same.
         order = ask.choose(f"order_{steps}", tuple(order for order in self.order if order <= steps))
-        last = range(1, steps)
-        states = states_from_reflections([ask.draw(f"reflection_{i}", self._reflection(i, steps)) for i in last])
+        states = states_from_reflections(
+            [ask.draw(f"reflection_{i}", self.reflection, self._highest(i, steps)) for i in range(1, steps)]
+        )
         coordinates = "zero" if steps == order else ask.choose("free_slopes", self.free_slopes)
         free = [Fraction(0)] * (steps - order)
         if coordinates == "slopes":
@@ -121,22 +122,21 @@ class MultistepSpace:
             slopes = slopes_of_errors(states, errors, order)
         tableau = Tableau.multistep(states, slopes)
         if steps == 1:
-            return Scheme(tableau, Coefficients(order=order))
-        return Scheme(
-            tableau,
-            self._draw_coefficients(ask, steps, order),
-            scale=ask.choose("scale", self.scale),
-            start=ask.choose("start", self.start),
-            transition=self._draw_transition(ask, tableau),
-        )
+            return {"tableau": tableau, "coefficients": Coefficients(order=order)}
+        return {
+            "tableau": tableau,
+            "coefficients": self._draw_coefficients(ask, steps, order),
+            "scale": ask.choose("scale", self.scale),
+            "start": ask.choose("start", self.start),
+            "transition": self._draw_transition(ask, tableau),
+        }
 
     def _draw_coefficients(self, ask: Ask, steps: int, order: int) -> Coefficients:
         learning = ask.choose("learning", self.learning)
         if learning == "fixed":
             return Coefficients(order=order)
         if learning == "scheduled":
-            low, high = self.reflection
-            ends = low, min(high, 1 - 1 / RESOLUTION)
+            ends = self.reflection[0], min(self.reflection[1], BELOW)
             target = tuple(ask.draw(f"target_{i}", ends) for i in range(1, steps))
             return Coefficients("scheduled", order=order, target=target)
         constraint = ask.choose("constraint", self.constraint)
@@ -155,12 +155,12 @@ class MultistepSpace:
         # "restart" is what all schemes can do.
         return "restart"
 
-    def _reflection(self, index: int, steps: int) -> Interval:
+    def _highest(self, index: int, steps: int) -> float:
         """Only the last reflection coefficient may be 1, and where that is one-to-one; else a margin is kept."""
-        low, high = self.reflection
-        return low, high if index == steps - 1 <= 2 else min(high, 1 - 1 / RESOLUTION)
+        return 1.0 if index == steps - 1 <= 2 else BELOW
 
-    def _multistep_coordinates(self, scheme: Scheme) -> dict[str, Any]:
+    def _multistep_coordinates(self, scheme: Scheme) -> list[dict[str, Any]]:
+        """Return the coordinates, once for every kind of `free_slopes` that has them."""
         tableau, coefficients = scheme.tableau, scheme.coefficients
         if not isinstance(tableau, Tableau) or not tableau.is_multistep or not tableau.exact or tableau.derivative != 1:
             raise OdenasError("its `tableau` is no linear multistep method in Fractions")
@@ -173,12 +173,12 @@ class MultistepSpace:
         steps, order = tableau.steps, coefficients.order
         free = [Fraction(slope) for slope in tableau.slopes[order:]]
         errors = errors_of_slopes(rationals(tableau.V), rationals(tableau.slopes), order)
-        kinds = {"zero": not any(free), "slopes": _inside(free, self.slope), "errors": _inside(errors, self.error)}
-        return {
+        fits = {"zero": not any(free), "slopes": _inside(free, self.slope), "errors": _inside(errors, self.error)}
+        kinds = [kind for kind in FREE_SLOPES if fits[kind] and kind in self.free_slopes]
+        coordinates = {
             "steps": steps,
             f"order_{steps}": order,
             **{f"reflection_{i}": float(kappa) for i, kappa in enumerate(reflections, start=1)},
-            "free_slopes": next((kind for kind, fits in kinds.items() if fits and kind in self.free_slopes), "slopes"),
             **{f"slope_{j}": float(weight) for j, weight in enumerate(free, start=order)},
             **{f"error_{q}": float(error) for q, error in enumerate(errors, start=order + 1)},
             "learning": coefficients.learning,
@@ -189,6 +189,7 @@ class MultistepSpace:
             "start": scheme.start,
             "transition": scheme.transition,
         }
+        return [coordinates | {"free_slopes": kind} for kind in kinds or ["slopes" if any(free) else "zero"]]
 
 
 def _inside(values: list[Fraction], interval: Interval) -> bool:

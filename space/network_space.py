@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from odenas.space.ask import Ask, Interval
@@ -36,7 +36,7 @@ class NetworkSpace:
         per_stage: numbers of blocks to choose from, for each of the network's three stages; empty where the depth says
             how many they are.
         stochasticity, growth: some of `odenas.space.stochasticity`; "shake" only where the first two stages of a step
-            have equal weight.
+            have equal weight, else "none" if nothing else is allowed. A named scheme with noise keeps its own.
         rates: for each kind of noise the interval of its rate.
     """
 
@@ -57,20 +57,20 @@ class NetworkSpace:
         "growth": GROWTHS,
     }
 
-    def _draw_network(self, ask: Ask, drawn: Scheme) -> Scheme:
-        """Return a drawn scheme with tying, blocks and noise, where it does not bring its own."""
-        return replace(
-            drawn,
-            tying=self._draw_tying(ask, drawn),
-            blocks=self._draw_blocks(ask),
-            stochasticity=self._draw_stochasticity(ask, drawn),
-        )
+    def _draw_network(self, ask: Ask, drawn: Mapping[str, Any]) -> dict[str, Any]:
+        """Return tying, blocks and noise for the fields of a scheme that are drawn: its own, where it brings them."""
+        return {
+            "tying": self._draw_tying(ask, drawn),
+            "blocks": self._draw_blocks(ask),
+            "stochasticity": self._draw_stochasticity(ask, drawn),
+        }
 
-    def _draw_tying(self, ask: Ask, drawn: Scheme) -> str:
-        if drawn.tying != "none":
-            return drawn.tying
+    def _draw_tying(self, ask: Ask, drawn: Mapping[str, Any]) -> str:
+        own: str = drawn.get("tying", "none")
+        if own != "none":
+            return own
         # With one stage in a step, "stages" is "none".
-        one = drawn.tableau.stages == 1 and {"none", "stages"} <= set(self.tying)
+        one = drawn["tableau"].stages == 1 and {"none", "stages"} <= set(self.tying)
         tyings = [tying for tying in self.tying if not (one and tying == "stages")]
         return str(ask.choose("tying_of_one" if one else "tying", tyings))
 
@@ -79,11 +79,12 @@ class NetworkSpace:
         stages = range(1, STAGES + 1) if self.per_stage else ()
         return Blocks(kind, activation, tuple(ask.choose(f"per_stage_{i}", self.per_stage) for i in stages))
 
-    def _draw_stochasticity(self, ask: Ask, drawn: Scheme) -> Stochasticity:
-        if drawn.stochasticity.rate:
-            return drawn.stochasticity
-        B: tuple[Any, ...] = getattr(drawn.tableau, "B", ())
-        pair = "shake" in self.stochasticity and len(B) > 1 and B[0] == B[1]
+    def _draw_stochasticity(self, ask: Ask, drawn: Mapping[str, Any]) -> Stochasticity:
+        own: Stochasticity = drawn.get("stochasticity", Stochasticity())
+        if own.rate:
+            return own
+        B: tuple[Any, ...] = getattr(drawn["tableau"], "B", ())
+        pair = "shake" in self.stochasticity and len(B) > 1 and B[0] == B[1] != 0
         kinds = [kind for kind in self.stochasticity if kind != "shake" or pair] or ["none"]
         kind = ask.choose("noise_of_pair" if pair else "noise", kinds)
         if kind == "none":
@@ -103,8 +104,3 @@ class NetworkSpace:
             f"rate_{noise.kind}": noise.rate,
             "growth": noise.growth,
         }
-
-    def _independent(self) -> int:
-        """Return the number of combinations of the choices that depend on nothing: those of the blocks."""
-        counts: int = max(1, len(self.per_stage)) ** STAGES
-        return len(self.block) * len(self.activation) * counts

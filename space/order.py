@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from functools import singledispatch
+from functools import lru_cache, singledispatch
 
 from odenas.space.method import Method, no_method
 from odenas.space.precision import rationals, unit_roundoff
@@ -44,7 +44,12 @@ def _order_of_tableau(tableau: Tableau, highest: int | None = None) -> int:
     (Hairer, Nørsett, Wanner, Solving Ordinary Differential Equations I, 2nd ed., II.2, III.2, III.8 and III.10.)
     """
     highest = max(10, 2 * tableau.steps) if highest is None else highest
-    unit = unit_roundoff(tableau)
+    return _proved_order(tableau, highest, unit_roundoff(tableau))
+
+
+@lru_cache(maxsize=4096)
+def _proved_order(tableau: Tableau, highest: int, unit: Fraction) -> int:
+    """Return the order; tableaus that are equal but for Fractions given as floats differ in `unit`."""
     if not _preconsistent(tableau):
         return 0
     highest = min(highest, 1) if any(_at_origin(tableau)) else highest

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from odenas.space.barriers import barrier
+from odenas.space.companion_products import contraction, uniform_bound
 from odenas.space.errors import OdenasError
 from odenas.space.freedom import degrees_of_freedom
 from odenas.space.implicit import ImplicitMultistep
@@ -41,6 +42,7 @@ def properties(value: Scheme | ImplicitMultistep) -> dict[str, Any]:
         "first_broken": _first_broken(explicit, value.order) if explicit else None,
         "degrees_of_freedom": _freedom(explicit, value.order) if explicit else None,
         "zero_stable": value.zero_stable,
+        "products_bound": _products_bound(explicit) if explicit else None,
         "real_interval": _finite(value.real_interval),
         "imaginary_interval": _finite(value.imaginary_interval),
         "stability_angle": value.stability_angle if isinstance(value, ImplicitMultistep) else None,
@@ -61,6 +63,8 @@ PROPERTIES = {
     "first_broken": "the tree of p + 1 vertices with the largest residual, and that residual: 1/γ(t) less its weight",
     "degrees_of_freedom": "coefficients that order p leaves free",
     "zero_stable": "root condition of ρ",
+    "products_bound": "bound in the maximum norm of all products of companion matrices of layers that shrink increments "
+    "as much as this one; inf where this one does not",
     "real_interval": "largest x with absolute stability for hλ in (−x, 0)",
     "imaginary_interval": "largest y with absolute stability for hλ in (−iy, iy)",
     "stability_angle": "α of A(α)-stability, in degrees",
@@ -88,6 +92,11 @@ def _freedom(tableau: Tableau, order: int) -> int | None:
     if order > LAST_TREES or not tableau.exact or any(sum(rationals(row)) != 1 for row in tableau.U):
         return None
     return degrees_of_freedom(tableau, order)
+
+
+def _products_bound(tableau: Tableau) -> float | str:
+    kappa = contraction([[float(weight) for weight in tableau.V]])
+    return float(uniform_bound(kappa, tableau.steps)) if kappa < 1 else "inf"
 
 
 def _ssp(tableau: Tableau) -> float | str | None:

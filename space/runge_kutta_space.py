@@ -41,7 +41,7 @@ class RungeKuttaSpace:
                     f"{min(stages, 4)} stages)"
                 )
 
-    def _draw_runge_kutta(self, ask: Ask) -> Scheme:
+    def _draw_runge_kutta(self, ask: Ask) -> dict[str, Any]:
         stages = ask.choose("stages", self.stages)
         rows = {name: family for name, family in RUNGE_KUTTA_FAMILIES.items() if family.stages == stages}
         order = ask.choose(f"runge_kutta_order_{stages}", self._orders(stages))
@@ -51,13 +51,14 @@ class RungeKuttaSpace:
             ask.draw(f"{name}:{coordinate}", (float(low), float(high)))
             for coordinate, (low, high) in family.box.items()
         ]
-        return Scheme(Tableau.runge_kutta(*family.tableau(coordinates)), Coefficients(order=order))
+        tableau = Tableau.runge_kutta(*family.tableau(coordinates))
+        return {"tableau": tableau, "coefficients": Coefficients(order=order)}
 
     def _orders(self, stages: int) -> list[int]:
         reached = {family.order for family in RUNGE_KUTTA_FAMILIES.values() if family.stages == stages}
         return sorted(reached & set(self.order))
 
-    def _runge_kutta_coordinates(self, scheme: Scheme) -> dict[str, Any]:
+    def _runge_kutta_coordinates(self, scheme: Scheme) -> list[dict[str, Any]]:
         tableau, order = scheme.tableau, scheme.coefficients.order
         if not isinstance(tableau, Tableau) or tableau.steps > 1 or not tableau.exact:
             raise OdenasError("its `tableau` is no Runge–Kutta method in Fractions")
@@ -74,12 +75,12 @@ class RungeKuttaSpace:
                 reasons.append(str(error))
                 continue
             if any((Fraction(value) * RESOLUTION).denominator != 1 for value in found):
-                reasons.append("its coordinates have more than three decimals")
-                continue
-            return {
+                raise OdenasError("its coordinates have more than three decimals")
+            coordinates = {
                 "stages": tableau.stages,
                 f"runge_kutta_order_{tableau.stages}": order,
                 f"branch_{tableau.stages}_{order}": name,
                 **{f"{name}:{key}": float(value) for key, value in zip(family.box, found, strict=True)},
             }
+            return [coordinates]
         raise OdenasError(reasons[-1])

@@ -205,10 +205,12 @@ class Scheme:
         """Return what a claim of gain is made against: forward Euler with everything else equal.
 
         The twin of forward Euler with noise is forward Euler without; that of forward Euler with blocks or tying of
-        its own is the ordinary one.
+        its own is the ordinary one. Where the noise shakes two stages, which a step of forward Euler has not, the twin
+        has none.
         """
+        noise = Stochasticity() if self.stochasticity.kind == "shake" else self.stochasticity
         tying = self.tying if self.tying == "steps" else "none"  # a step of forward Euler has one stage
-        euler = Scheme(EULER, tying=tying, blocks=self.blocks, stochasticity=self.stochasticity)
+        euler = Scheme(EULER, tying=tying, blocks=self.blocks, stochasticity=noise)
         if self != euler:
             return euler
         return replace(self, stochasticity=Stochasticity()) if self.stochasticity.rate else Scheme(EULER)

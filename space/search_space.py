@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, ClassVar, NamedTuple
+from functools import cache, partial
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
 from odenas.space import ask as asking
 from odenas.space.ask import Ask, Enumerator, Interval, Recorder, Trial, Uniform
 from odenas.space.catalogue import CATALOGUE, scheme
+from odenas.space.coefficients import Coefficients
 from odenas.space.errors import OdenasError, unknown
-from odenas.space.intervals import interval, intervals
+from odenas.space.intervals import interval, intervals, listed
 from odenas.space.multistep_space import MultistepSpace
 from odenas.space.network_space import RATES, WIDEST, NetworkSpace
 from odenas.space.runge_kutta_space import RungeKuttaSpace
 from odenas.space.scheme import Scheme
+
+Drawn = TypeVar("Drawn")
 
 FAMILIES: dict[str, str] = {
     "multistep": "linear multistep schemes, in coordinates",
     "runge-kutta": "explicit Runge–Kutta methods, in coordinates",
     "named": "schemes of the catalogue",
 }
-WITHOUT_COORDINATES = ("named", "scale", "start", "transition", "sharing", "constraint", "tying", "growth")
+# The choices on which no other choice and no coordinate depends.
+LAST = ("scale", "start", "transition", "sharing", "constraint", "tying", "block", "activation", "per_stage", "growth")
 # Methods for two halves of a state, or for x'' = f, are no rivals of their Euler twin; noise is drawn beside the name.
 APART = ("partitioned", "second order", "stochastic")
 NAMED = tuple(name for name, entry in CATALOGUE.items() if entry.family not in APART)
 
 
 class Size(NamedTuple):
-    """How large a search space is.
+    """How large a search space is, at a general point of its coordinates.
+
+    A special point may open a choice more: where a coordinate makes all older slopes 0, history may be projected.
 
     configurations: number of combinations of its choices.
     dimensions: for each kind of coordinate, the largest number of them that a draw has, and `largest` of all together.
@@ -87,6 +94,7 @@ class SearchSpace(MultistepSpace, RungeKuttaSpace, NetworkSpace):
                     raise unknown(name, value, valid)
             if (not values and name not in ("per_stage", "named")) or len(set(values)) < len(values):
                 raise OdenasError(f"`{name}` is {list(values)!r}, but needs one or more different values")
+        Coefficients(spread=self.spread, bound=self.bound)
         for name, within in self.MULTISTEP_INTERVALS.items():
             object.__setattr__(self, name, interval(name, getattr(self, name), within))
         object.__setattr__(self, "rates", {**RATES, **intervals("rates", self.rates, WIDEST)})
@@ -98,17 +106,16 @@ class SearchSpace(MultistepSpace, RungeKuttaSpace, NetworkSpace):
         }
         for name in self.family:
             checks[name]()
-        longest = max(self.steps) if "multistep" in self.family else 1
-        if self.per_stage and min(self.per_stage) < longest:
-            raise OdenasError(
-                f"`per_stage` starts at {min(self.per_stage)}, but a scheme of {longest} steps needs {longest} blocks"
-            )
-        self._check_narrowed()
+        if self.per_stage:
+            self._check_per_stage()
+        if self.narrowed:
+            self._check_narrowed()
 
     def suggest(self, trial: Trial) -> Scheme:
         """Return the scheme that an Optuna trial draws; the parameters asked for depend on those drawn before."""
         ask = Ask(trial, self.narrowed)
-        return self._draw_network(ask, self._draw(ask))
+        drawn = self._draw(ask)
+        return Scheme(**drawn | self._draw_network(ask, drawn))
 
     def draw(self, generator: np.random.Generator) -> Scheme:
         """Return a random scheme: every choice and every coordinate uniform among those that are open to it."""
@@ -131,11 +138,12 @@ class SearchSpace(MultistepSpace, RungeKuttaSpace, NetworkSpace):
     def size(self) -> Size:
         """Return how many combinations of choices there are, and how many coordinates of each kind."""
         count, largest, dimensions = 0, 0, dict[str, int]()
-        for trial in self._combinations(self.narrowed):
-            kinds = [asking.field(name) for name in trial.coordinates]
-            count, largest = count + 1, max(largest, len(kinds))
-            dimensions |= {kind: max(kinds.count(kind), dimensions.get(kind, 0)) for kind in kinds}
-        return Size(count * self._independent(), dict(sorted(dimensions.items())), largest)
+        for drawn, method in self._combinations(self._draw):
+            for _, network in self._combinations(partial(self._draw_network, drawn=drawn)):
+                kinds = [asking.field(name).partition(":")[0] for name in (*method.coordinates, *network.coordinates)]
+                count, largest = count + method.count * network.count, max(largest, len(kinds))
+                dimensions |= {kind: max(kinds.count(kind), dimensions.get(kind, 0)) for kind in kinds}
+        return Size(count, dict(sorted(dimensions.items())), largest)
 
     def __contains__(self, scheme: Scheme) -> bool:
         """Whether `encode` has an answer for this scheme."""
@@ -145,74 +153,112 @@ class SearchSpace(MultistepSpace, RungeKuttaSpace, NetworkSpace):
             return False
         return True
 
-    def _draw(self, ask: Ask) -> Scheme:
-        draws: dict[str, Callable[[Ask], Scheme]] = {
+    def _draw(self, ask: Ask) -> dict[str, Any]:
+        """Return the fields of a scheme that its family settles."""
+        draws: dict[str, Callable[[Ask], dict[str, Any]]] = {
             "multistep": self._draw_multistep,
             "runge-kutta": self._draw_runge_kutta,
-            "named": lambda ask: scheme(ask.choose("named", self.named)),
+            "named": lambda ask: _fields(_known(ask.choose("named", self.named))),
         }
         return draws[ask.choose("family", self.family)](ask)
 
     def _encode(self, family: str, value: Scheme) -> dict[str, Any]:
-        coordinates: dict[str, Callable[[Scheme], dict[str, Any]]] = {
+        coordinates: dict[str, Callable[[Scheme], list[dict[str, Any]]]] = {
             "multistep": self._multistep_coordinates,
             "runge-kutta": self._runge_kutta_coordinates,
-            "named": self._name,
+            "named": self._names,
         }
-        recorder = Recorder({"family": family, **coordinates[family](value), **self._network_coordinates(value)})
-        made = self.suggest(recorder)
-        for entry in fields(value):
-            given, reached = getattr(value, entry.name), getattr(made, entry.name)
-            if given != reached:
-                raise OdenasError(f"`{entry.name}` is {given}, but the nearest here is {reached}")
-        return recorder.asked
+        reasons = []
+        for found in coordinates[family](value):
+            recorder = Recorder({"family": family, **found, **self._network_coordinates(value)})
+            try:
+                made = self.suggest(recorder)
+            except OdenasError as error:
+                reasons.append(str(error))
+                continue
+            if made == value:
+                return recorder.asked
+            pairs = [(name, entry, getattr(made, name)) for name, entry in _fields(value).items()]
+            name, given, reached = next(pair for pair in pairs if pair[1] != pair[2])
+            reasons.append(f"`{name}` is {given}, but the nearest here is {reached}")
+        raise OdenasError(reasons[0])
 
-    def _name(self, value: Scheme) -> dict[str, Any]:
-        """Return the catalogue's name of a scheme, whatever is drawn beside it; one with noise of its own first."""
-        known = {name: scheme(name) for name in self.named}
-        for name in sorted(known, key=lambda name: not known[name].stochasticity.rate):
-            noise = known[name].stochasticity if known[name].stochasticity.rate else value.stochasticity
-            tying = known[name].tying if known[name].tying != "none" else value.tying
-            if replace(known[name], stochasticity=noise, tying=tying, blocks=value.blocks) == value:
-                return {"named": name}
-        raise OdenasError("it has no name among those of the space")
+    def _names(self, value: Scheme) -> list[dict[str, Any]]:
+        """Return the names that the catalogue has for a scheme, whatever is drawn beside it."""
+        beside = ("tying", "blocks", "stochasticity")
+        settled = {name: entry for name, entry in _fields(value).items() if name not in beside}
+        names = [
+            name for name in self.named if all(getattr(_known(name), key) == entry for key, entry in settled.items())
+        ]
+        if not names:
+            raise OdenasError("it has no name among those of the space")
+        return [{"named": name} for name in names]
 
     def _check_named(self) -> None:
         if not self.named:
             raise OdenasError("`named` is empty, but the family 'named' needs names of the catalogue to choose from")
 
+    def _check_per_stage(self) -> None:
+        """Check that every scheme finds blocks enough, whether history is projected or not."""
+        longest = max(self.steps)
+        named = [_known(name) for name in self.named]
+        needed = {
+            "multistep": max(_blocks_needed(longest, 1, start) for start in self.start),
+            "runge-kutta": _blocks_needed(1, max(self.stages), "euler"),
+            "named": max((_blocks_needed(s.tableau.steps, s.tableau.stages, s.start) for s in named), default=1),
+        }
+        most = max(needed[name] for name in self.family)
+        if min(self.per_stage) < most:
+            raise OdenasError(
+                f"`per_stage` starts at {min(self.per_stage)}, but must start at {most} or above: some scheme of the "
+                "space needs as many blocks to make a step of its own"
+            )
+
     def _check_narrowed(self) -> None:
         """Check that every narrowed coordinate exists, and overlaps with its own interval wherever it is asked for."""
-        if not self.narrowed:
-            return
-        # One value for each choice that changes no coordinate: a few hundred combinations at most.
-        first = {name: getattr(self, name)[:1] for name in WITHOUT_COORDINATES}
-        plain = replace(self, narrowed={}, **first)
-        names = {f"rate_{kind}" for kind in self.stochasticity if kind != "none"}
-        for trial in plain._combinations(self.narrowed):
-            names |= trial.coordinates
+        trial = Enumerator(LAST)
+        ask = Ask(trial, self.narrowed)
+        for kind in set(self.stochasticity) - {"none"}:
+            ask.draw(f"rate_{kind}", self.rates[kind])
+        self._draw(ask)
+        while trial.advance():
+            self._draw(ask)
         for name in self.narrowed:
-            if name not in names:
-                near = get_close_matches(name, names, n=3, cutoff=0.3)
+            if name not in ask.drawn:
+                near = get_close_matches(name, ask.drawn, n=3, cutoff=0.3)
                 hint = f", such as {', '.join(near)}" if near else ""
                 raise OdenasError(f"`narrowed` has the key {name!r}, but needs names of this space's coordinates{hint}")
 
-    def _combinations(self, narrowed: Mapping[str, Interval]) -> Iterator[Enumerator]:
-        """Go through all combinations of choices but those of the blocks, which depend on nothing."""
-        trial = Enumerator()
-        ask = Ask(trial, narrowed)
+    def _combinations(self, draw: Callable[[Ask], Drawn]) -> Iterator[tuple[Drawn, Enumerator]]:
+        """Yield what is drawn for every combination of choices, those of LAST at their first value."""
+        trial = Enumerator(LAST)
+        ask = Ask(trial, self.narrowed)
         while True:
-            drawn = self._draw(ask)
-            self._draw_tying(ask, drawn)
-            self._draw_stochasticity(ask, drawn)
-            yield trial
+            yield draw(ask), trial
             if not trial.advance():
                 return
 
     def _listed(self, name: str) -> tuple[Any, ...]:
         """Return the values of a field, and make a tuple of it."""
         values = getattr(self, name)
-        if isinstance(values, str) or not isinstance(values, Collection):
+        if not listed(values):
             raise OdenasError(f"`{name}` is {values!r}, but must be a list")
         object.__setattr__(self, name, tuple(values))
         return tuple(values)
+
+
+@cache
+def _known(name: str) -> Scheme:
+    return scheme(name)
+
+
+def _blocks_needed(steps: int, stages: int, start: str) -> int:
+    """Return how many blocks a stage of the network needs, so that the last makes a step of the scheme's own.
+
+    The first is a plain residual block; with the start-up "euler" so are those before there is history enough.
+    """
+    return max(steps, min(2, stages)) if start == "euler" else min(2, max(steps, stages))
+
+
+def _fields(value: Scheme) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in Scheme.__match_args__}

@@ -1,7 +1,8 @@
 """Time the networks against pytorchcv's preresnet20_cifar10: training throughput, latency, peak memory.
 
-The Euler twin of what is compiled is compiled too. All contenders take turns, step by step, in one run; a ratio is that of two steps of the same round, and the table gives
-its median and quartiles over the rounds. Peak memory is the growth of a process of its own over three training steps.
+All contenders take turns, step by step, in one run; a ratio is that of two steps of the same round, and the table gives
+its median and quartiles over the rounds. What is compiled has a compiled Euler twin. Peak memory is the growth of a
+process of its own over three training steps.
 
     make bench ARGS="--rounds 20 --threads 2"
 """
@@ -130,7 +131,7 @@ def main() -> None:
     arguments.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments.add_argument("--memory-of", help=argparse.SUPPRESS)
-    given = arguments.parse_args()
+    given, _ = arguments.parse_known_args()  # `make bench` passes all to every benchmark
     torch.set_num_threads(given.threads)
     device = torch.device(given.device)
     if given.memory_of:

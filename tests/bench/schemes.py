@@ -5,7 +5,7 @@ quartiles. Times of nodepy start from the coefficients, which it cannot draw; th
 
 nodepy has no stability intervals for a linear multistep method. What its user would do stands in: take its boundary
 locus (`_boundary_locus`, 1001 points), where that crosses the axis by linear interpolation, and ask its
-`_root_condition` between the crossings. This is exact to some 10⁻⁵, and the share of intervals that agree is printed.
+`_root_condition` between the crossings. The share of the answers that agree is printed with the times.
 
     make bench ARGS="--rounds 9"
 """
@@ -65,13 +65,11 @@ def nodepy_method(states: Array, slopes: Array) -> lmm.LinearMultistepMethod:
     return lmm.LinearMultistepMethod(np.r_[-states[::-1], 1.0], np.r_[slopes[::-1], 0.0], description="-")
 
 
-def nodepy_feasibility(states: Array, slopes: Array) -> tuple[bool, int]:
-    method = nodepy_method(states, slopes)
+def nodepy_feasibility(method: lmm.LinearMultistepMethod) -> tuple[bool, int]:
     return method.is_zero_stable(tol=1e-5), method.order(tol=1e-10)
 
 
-def nodepy_intervals(states: Array, slopes: Array) -> tuple[float, float]:
-    method = nodepy_method(states, slopes)
+def nodepy_intervals(method: lmm.LinearMultistepMethod) -> tuple[float, float]:
     rho, sigma = method.characteristic_polynomials()
     z = method._boundary_locus(N=1001)[:501]  # the upper half circle; the other half is its mirror image
 
@@ -97,7 +95,7 @@ def many(rounds: int) -> list[Row]:
     """Return the rows that compare samples of 3-step methods."""
     rng = np.random.default_rng(0)
     sample = drawn(rng, ONE_BY_ONE)
-    tasks: dict[str, tuple[Callable[[Array, Array], object], tuple[Callable[[Array, Array], object], ...]]] = {
+    tasks: dict[str, tuple[Callable[[Array, Array], object], tuple[Callable[[Any], object], ...]]] = {
         "feasibility and order": (feasibility, (nodepy_feasibility,)),
         "feasibility, order, both intervals": (properties, (nodepy_feasibility, nodepy_intervals)),
     }
@@ -108,8 +106,9 @@ def many(rounds: int) -> list[Row]:
             mine = seconds(lambda at_once=at_once: at_once(*drawn(rng, AT_ONCE))) / AT_ONCE  # type: ignore[misc]
             start = time.perf_counter()
             for states, slopes in zip(*sample, strict=True):
+                method = nodepy_method(states, slopes)
                 for measure in one_by_one:
-                    measure(states, slopes)
+                    measure(method)
             theirs = (time.perf_counter() - start) / ONE_BY_ONE
             if round_number >= 0:  # the first round warms up
                 own[name].append(1e6 * mine)
@@ -127,7 +126,8 @@ def many(rounds: int) -> list[Row]:
 
 def agreement(states: Array, slopes: Array) -> list[Row]:
     found = properties(states, slopes)
-    theirs = [(*nodepy_feasibility(*one), *nodepy_intervals(*one)) for one in zip(states, slopes, strict=True)]
+    methods = map(nodepy_method, states, slopes)
+    theirs = [(*nodepy_feasibility(method), *nodepy_intervals(method)) for method in methods]
     stable, order, real, imaginary = map(np.array, zip(*theirs, strict=True))
     same = {
         "zero-stability": stable == found.zero_stable,

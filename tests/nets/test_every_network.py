@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from odenas.nets import SchemeNetwork, build, coefficients, parameters
 from odenas.nets.branch import Branch
+from odenas.nets.residual import Stage
+from odenas.nets.weights import Step
 from odenas.space import OdenasError, Scheme, Tableau, scheme, schemes
 
 STEPPED = [name for name in schemes() if isinstance(scheme(name).tableau, Tableau)]
@@ -93,13 +95,14 @@ def test_the_named_network_is_its_tableau_written_out(name: str) -> None:
     assert torch.equal(torch.get_rng_state(), before)  # no noise
 
 
-def written_out(network: SchemeNetwork, index: int, stage: Any, x: Tensor) -> Tensor:
+def written_out(network: SchemeNetwork, index: int, stage: Any, x: Tensor) -> Any:
     """Return the state after a stage, by the scheme's tableau; learned weights are read off the network."""
     value = network.scheme
     tableau = value.applied
     assert isinstance(tableau, Tableau)
     shortcut, slope = stage.shortcut(x), stage.first(x)
-    states, slopes = [shortcut + slope, shortcut], [slope]
+    states: list[Any] = [shortcut + slope, shortcut]
+    slopes: list[Any] = [slope]
     if value.start == "copy":
         states, slopes = [states[0]] * tableau.steps, []
     rows = {(row["block"], row["symbol"], row["index"]): row["value"] for row in coefficients(network)
@@ -109,19 +112,20 @@ def written_out(network: SchemeNetwork, index: int, stage: Any, x: Tensor) -> Te
             slopes.insert(0, branches[0](states[0]))
             states.insert(0, states[0] + slopes[0])
             continue
-        new: list[Tensor] = []
+        new: list[Any] = []
         for i in range(tableau.stages):
             branch = branches[0 if value.tying == "stages" else i]
             y = total(tableau.U[i], states) + total(tableau.W[i], slopes) + total(tableau.A[i], new)
             new.append(branch(y))
             slopes = slopes or [new[0]] * (tableau.steps - 1)
-        V, R, B = ([rows.get((block, symbol, j), 0.0) for j in range(len(getattr(tableau, symbol)))] for symbol in "VRB")
+        sizes = {"V": tableau.steps, "R": tableau.steps - 1, "B": tableau.stages}
+        V, R, B = ([rows.get((block, name, j), 0.0) for j in range(size)] for name, size in sizes.items())
         states.insert(0, total(V, states) + total(R, slopes) + total(B, new))
         slopes.insert(0, new[0])
     return states[0]
 
 
-def total(weights: Any, tensors: list[Tensor]) -> Any:
+def total(weights: Any, tensors: list[Any]) -> Any:
     return sum((float(w) * x for w, x in zip(weights, tensors, strict=False)), 0 * tensors[0] if tensors else 0.0)
 
 
@@ -157,19 +161,17 @@ def test_poly_net_is_a_sum_of_powers(name: str) -> None:
 
 def test_a_dropped_power_is_nothing_to_the_next() -> None:
     """F(0), where F was dropped: a stage value without a term is 0."""
-    from odenas.nets.residual import Stage
-    from odenas.nets.weights import Step
 
     class Plus(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x + 5
 
-    stage = Stage(1, 1, 1, [1, 2], [0.0, 1 - 1e-9], noise="depth")
-    stage.first, stage.blocks = Plus(), nn.ModuleList([nn.ModuleList([Plus(), Plus()])])  # type: ignore[assignment]
+    stage: Any = Stage(1, 1, 1, [1, 2], [0.0, 1 - 1e-9], noise="depth")
+    stage.first, stage.blocks = Plus(), nn.ModuleList([nn.ModuleList([Plus(), Plus()])])
     step = Step(B=(1.0, 1.0), A=((0.0, 0.0), (1.0, 0.0)), U=((1.0,), (0.0,)), W=((), ()))
     x = torch.ones(1, 1, 1, 1)
     seen: list[float] = []
-    stage.blocks[0][1].register_forward_hook(lambda module, arguments, output: seen.append(float(arguments[0])))  # type: ignore[index, operator, union-attr]
+    stage.blocks[0][1].register_forward_hook(lambda module, arguments, output: seen.append(float(arguments[0])))
     stage.noises[1].rate = 0.5
     torch.manual_seed(0)
     values = {float(stage([x], [step], "euler", (1, 0))[0]) for _ in range(60)}

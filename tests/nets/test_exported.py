@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file
 
 from odenas.nets import SchemeNetwork, build, coefficients, export, parameters
-from odenas.space import Coefficients, OdenasError, Scheme, Stochasticity, Tableau, scheme
+from odenas.space import Blocks, Coefficients, OdenasError, Scheme, Stochasticity, Tableau, scheme
 from odenas.space.feasible import slopes_of_order, states_from_reflections
 
 EXPORT: Any = importlib.import_module("odenas.nets.export")  # the name in the package is the function
@@ -37,8 +37,22 @@ SCHEMES = {
         STABLE, Coefficients("learned", "channel", order=2, spread=0.1), "absorbed", "copy"
     ),
     "fixed, three steps": scheme("ab3"),
-    "four stages": Scheme(RK4),
+    "four stages, tied, projected": Scheme(
+        RK4,
+        tying="stages",
+        transition="project",
+        blocks=Blocks(activation="tanh"),
+        stochasticity=Stochasticity("additive", 0.1),
+    ),
+    "scheduled, one f, projected, bottleneck": Scheme(
+        Tableau.multistep(("2/3", "1/3"), ("4/3",)),
+        Coefficients("scheduled", target=(Fraction(-9, 10),)),
+        transition="project",
+        tying="steps",
+        blocks=Blocks("bottleneck", "gelu", (2, 1, 3)),
+    ),
 }
+LAYERS = {"scheduled, one f, projected, bottleneck": "20: 3 stages of 2, 1, 3 blocks"}
 CHANNELS = {"fixed, three steps": 1}
 PROVENANCE = {
     "run": "[ first   try ] — ü",
@@ -54,7 +68,7 @@ def trained(name: str) -> SchemeNetwork:
     """Return a network in training mode whose statistics and coefficients have moved."""
     torch.manual_seed(0)
     channels = CHANNELS.get(name, 3)
-    network = build(SCHEMES[name], depth=20, classes=6, channels=channels, width=3)
+    network = build(SCHEMES[name], classes=6, channels=channels, width=3)
     optimiser = torch.optim.SGD(network.parameters(), lr=0.05)
     for _ in range(3):
         optimiser.zero_grad()
@@ -199,6 +213,28 @@ def test_the_weights_are_those_of_the_network(exported: Mapping[str, Exported], 
     assert bool(extra) == name.startswith("learned")
 
 
+@every
+def test_the_loaded_network_shares_what_the_trained_one_shares(
+    exported: Mapping[str, Exported], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many parameters, each saved once, and the same noise where it is trained on."""
+    entry = exported[name]
+    monkeypatch.syspath_prepend(entry.folder)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.delitem(sys.modules, "net", raising=False)
+    network = importlib.import_module("net").load()
+    monkeypatch.delitem(sys.modules, "net")
+    learned = sum(p.numel() for p in entry.network.weights.parameters())
+    assert parameters(network) == parameters(entry.network) - learned
+    assert network.architecture == entry.network.architecture
+    images = torch.randn(4, entry.channels, 11, 11)
+    logits = []
+    for either in (network.train(), deepcopy(entry.network)):
+        torch.manual_seed(3)
+        logits.append(either(images))
+    torch.testing.assert_close(logits[0], logits[1], rtol=1e-4, atol=1e-5)
+
+
 def test_the_snippet_of_the_readme_runs_as_pasted(exported: Mapping[str, Exported]) -> None:
     """In plain Python with the folder as the current one, and with the result that the network itself gives."""
     entry = exported["learned per channel, three steps"]
@@ -219,7 +255,8 @@ def test_the_snippet_of_the_readme_runs_as_pasted(exported: Mapping[str, Exporte
 def test_the_readme_says_what_the_network_is(exported: Mapping[str, Exported], name: str) -> None:
     text = (exported[name].folder / "README.md").read_text(encoding="utf-8")
     for fact in (
-        "| layers | 20: 3 stages of 3 blocks",
+        f"| layers | {LAYERS.get(name, '20: 3 stages of 3 blocks')}, widths ",
+        f"| blocks | {SCHEMES[name].blocks.kind}, {SCHEMES[name].blocks.activation} |",
         str(parameters(exported[name].network)),
         "6 classes",
         "11 × 11",

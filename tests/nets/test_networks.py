@@ -202,8 +202,18 @@ def test_bfloat16_autocast_trains(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["ab3", "stable", "per channel", "pece, copy, stochastic", "order", "scheduled, projected, bottleneck"]
-    + ["rk4, tied, projected", "midpoint, one f, projected, additive", "shaken", "poly3, multiplicative"],
+    [
+        "ab3",
+        "stable",
+        "per channel",
+        "pece, copy, stochastic",
+        "order",
+        "scheduled, projected, bottleneck",
+        "rk4, tied, projected",
+        "midpoint, one f, projected, additive",
+        "shaken",
+        "poly3, multiplicative",
+    ],
 )
 # A cache under the trace is bypassed, which is as well.
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`")
@@ -231,7 +241,8 @@ def test_coefficients_lists_the_weights_of_every_step(name: str) -> None:
     warmup = max(0, tableau.steps - 2) if network.scheme.start == "euler" else 0
     # With the history carried over, the later stages step from their first block on.
     first = [1 + warmup, *[0 if network.scheme.transition == "project" else 1 + warmup] * 2]
-    assert {(row["stage"], row["block"]) for row in rows} == {(i, j) for i in range(3) for j in range(first[i], blocks[i])}
+    expected = {(i, j) for i in range(3) for j in range(first[i], blocks[i])}
+    assert {(row["stage"], row["block"]) for row in rows} == expected
     assert {row["symbol"] for row in rows} == ({"V", "B", "R"} if tableau.steps > 1 else {"V", "B"})
     per_channel = network.scheme.coefficients.sharing == "channel"
     assert {row["channel"] is None for row in rows if row["symbol"] == "V"} == {not per_channel}

@@ -27,7 +27,10 @@ def method(steps: int) -> Tableau:
 
 FOUR_STAGES = scheme("rk4").tableau
 # Two steps and two stages that read both states, the first stage too.
-HYBRID = Tableau(V=("3/4", "1/4"), B=("1/4", 1), A=((0, 0), ("3/4", 0)), U=(("3/2", "-1/2"), ("1/2", "1/2")))
+HYBRID = Tableau.from_dict(
+    {"V": ["3/4", "1/4"], "B": ["1/4", 1], "R": [0], "A": [[0, 0], ["3/4", 0]]}
+    | {"U": [["3/2", "-1/2"], ["1/2", "1/2"]], "W": [[0], [0]]}
+)
 CASES = {
     "euler": Scheme(method(1)),
     "two steps": Scheme(method(2)),

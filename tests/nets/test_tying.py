@@ -36,7 +36,8 @@ def made(value: Scheme, depth: int = 26, width: int = 2, seed: int = 0) -> Any:
 def untied(network: Any) -> Any:
     """Return a network whose branches have weights of their own, equal to those of the branch they stand for."""
     other = made(replace(network.scheme, tying="none"), seed=9)
-    common = {key: value for key, value in network.state_dict().items() if ".blocks." not in key and ".rest." not in key}
+    state = network.state_dict()
+    common = {key: value for key, value in state.items() if ".blocks." not in key and ".rest." not in key}
     other.load_state_dict(common, strict=False)
     for stage, free in zip(network.stages, other.stages, strict=True):
         for index, i in evaluations(free):

@@ -19,7 +19,9 @@ from odenas.results import Run, load
 from odenas.search import app
 from odenas.search.config import SearchConfig
 from odenas.search.terminal import show_trials
-from odenas.space import Scheme, describe, scheme, schemes
+from odenas.space import describe, scheme, schemes
+from odenas.space.implicit import IMPLICIT, implicit
+from odenas.space.properties import PROPERTIES
 
 SMALL = ["--trials", "1", "--epochs", "1", "--train-size", "60", "--depth", "14", "--width", "2"]
 
@@ -89,6 +91,8 @@ WRONG = [
     (["search", "a.toml", "b.toml"], "unexpected extra argument"),
     (["schemes", "am2"], r"`scheme` is 'am2', but must be one of .* did you mean 'ab2'\?"),
     (["schemes", "am2", "--json"], "`scheme` is 'am2'"),
+    (["schemes", "--plot", "a.png"], "`--plot` draws one scheme, but no NAME is given"),
+    (["schemes", "ab2", "--plot", "a.doc"], r"a\.doc"),
     (["results", "none"], "`none` is no folder"),
     (["results", "."], "`.` is no run folder: it has no run.json"),
     (["results"], "Missing argument 'RUN'"),
@@ -213,12 +217,14 @@ def test_version_and_no_command(odenas: Any) -> None:
 
 def test_schemes_as_json_are_their_properties(odenas: Any) -> None:
     known = json.loads(odenas("schemes", "--json").out)
-    assert list(known) == schemes()
-    for name, properties in known.items():
-        value = scheme(name)
-        assert Scheme.from_dict(properties.pop("scheme")) == value
-        assert set(properties) == {"order", "zero_stable", "error_constant", "real_interval", "imaginary_interval"}
-        assert properties == {key: getattr(value, key) for key in properties}
+    assert list(known) == [*schemes(), *IMPLICIT]
+    for name, found in known.items():
+        value = implicit(name) if name in IMPLICIT else scheme(name)
+        assert set(found) == {"name", "family", "about", *PROPERTIES}
+        assert type(value).from_dict(found["definition"]) == value
+        assert (found["order"], found["zero_stable"]) == (value.order, value.zero_stable)
+        for key in ("error_constant", "real_interval", "imaginary_interval"):
+            assert float(found[key]) == getattr(value, key)
     one = json.loads(odenas("schemes", "ab2", "--json").out)
     assert (one["order"], one["error_constant"]) == (2, pytest.approx(5 / 12))
 
@@ -226,9 +232,29 @@ def test_schemes_as_json_are_their_properties(odenas: Any) -> None:
 def test_schemes_are_printed(odenas: Any) -> None:
     done = odenas("schemes")
     assert done.code == 0
-    assert all(name in done.out for name in schemes())
-    for name in schemes():
+    assert all(f"  {name} " in done.out for name in [*schemes(), *IMPLICIT])
+    for name in [*schemes(), *IMPLICIT]:
         assert odenas("schemes", name).out.startswith(name)
+
+
+def test_a_step_is_written_out(odenas: Any) -> None:
+    out = odenas("schemes", "lm").out
+    assert "xₙ₊₁ = 21/20 xₙ − 1/20 xₙ₋₁ + 19/20 h f(xₙ)" in out
+    assert "u' + 21/38 Δt u'' = f" in out
+    assert "xₙ₊₁ = 18/11 xₙ − 9/11 xₙ₋₁ + 2/11 xₙ₋₂ + 6/11 h f(xₙ₊₁)" in odenas("schemes", "bdf3").out
+    out = odenas("schemes", "rk4").out
+    assert "Y₄ = xₙ + h f(Y₃)" in out
+    assert "xₙ₊₁ = xₙ + 1/6 h f(Y₁) + 1/3 h f(Y₂) + 1/3 h f(Y₃) + 1/6 h f(Y₄)" in out
+    assert "ζ + (−1 − z − 1/2z² − 1/6z³ − 1/24z⁴)" in out
+    out = odenas("schemes", "symplectic_euler").out
+    assert "zₙ₊₁ = zₙ + h g(Y₁)" in out
+
+
+def test_a_stability_region_is_drawn(odenas: Any, tmp_path: Path) -> None:
+    for name in ("ab3", "bdf2"):
+        done = odenas("schemes", name, "--plot", str(tmp_path / f"{name}.png"))
+        assert (done.code, str(tmp_path / f"{name}.png") in done.out) == (0, True)
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_program_itself_fails_in_one_line() -> None:

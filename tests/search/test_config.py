@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from odenas.search.config import BUDGETS, MAY_CHANGE, SAMPLERS, Confirmation, SearchConfig, read_config
+from odenas.search.config import BUDGETS, FIRST, MAY_CHANGE, SAMPLERS, Confirmation, SearchConfig, read_config
 from odenas.search.data import DATASETS
 from odenas.search.recipe import Recipe
-from odenas.space import OdenasError, SearchSpace, schemes
+from odenas.space import OdenasError, SearchSpace
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -23,7 +23,7 @@ def test_each_data_set_has_a_budget(name: str) -> None:
     assert {key: getattr(config, key) for key in budget} == budget
     assert (config.recipe, config.confirm) == (Recipe(**recipe), Confirmation(**confirm))
     assert config.folder == Path("runs") / name
-    assert config.enqueue == tuple(schemes())
+    assert config.enqueue == FIRST
 
 
 def test_what_is_given_goes_before_the_budget_key_by_key() -> None:
@@ -53,7 +53,11 @@ def test_the_file_goes_before_the_budget_and_an_option_before_the_file(tmp_path:
     [
         {},
         {"data": "cifar10", "params": 270_000, "gpus": 0.5, "address": "10.0.0.1:6379", "run": "a/b c"},
-        {"space": {"steps": [1, 2, 3], "order": [1], "drop": [0.1, 0.2]}, "confirm": {"seeds": 0}, "enqueue": []},
+        {
+            "space": {"steps": [1, 2, 3], "order": [1], "rates": {"depth": [0.1, 0.2]}, "narrowed": {}},
+            "confirm": {"seeds": 0},
+            "enqueue": [],
+        },
         {"recipe": {"schedule": "step", "learning_rate": 1}, "scheduler": "none", "sampler": "qmc", "workers": 3},
     ],
 )
@@ -71,7 +75,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"data": {}}, "`data` is {}, but must be one of"),
     ({"data": 3}, "`data` is 3, but must be one of"),
     ({"trails": 3}, r"`key` is 'trails', but must be one of .*; did you mean 'trials'\?"),
-    ({"space": {"step": [1]}}, r"`key of space` is 'step', but must be one of .*, drop; did you mean 'steps'\?"),
+    ({"space": {"step": [1]}}, r"`key of space` is 'step', but must be one of .*; did you mean 'steps'\?"),
     ({"recipe": {"batch": 8}}, r"`key of recipe` is 'batch', .*; did you mean 'batch_size'\?"),
     ({"confirm": {"seed": 8}}, r"`key of confirm` is 'seed', .*; did you mean 'seeds'\?"),
     ({"trials": 0}, "`trials` is 0, but must be greater than or equal to 1"),
@@ -99,7 +103,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"space": {"steps": []}}, r"`steps` is \[\], but needs one or more"),
     ({"space": {"steps": 2}}, "`space.steps` is 2"),
     ({"space": {"steps": [9]}}, "`steps` is 9, but must be one of 1, 2, 3, 4, 5"),
-    ({"space": {"drop": [0.1]}}, r"`space.drop` is \[0.1\], but needs more numbers"),
+    ({"space": {"slope": [0.1]}}, r"`space.slope` is \[0.1\], but needs more numbers"),
+    ({"space": {"rates": {"drop": [0.1, 0.2]}}}, "`key of rates` is 'drop', but must be one of depth"),
+    ({"space": {"rates": {"depth": [0.2, 0.1]}}}, r"`rates.depth` is \[0.2, 0.1\], but must be two rising numbers"),
     ({"space": {"reflection": ["a", 1]}}, "`space.reflection` is 'a', but must be a valid number"),
     ({"space": {"spread": 3}}, "`spread` is 3.0, but must be a number from 0 to 1"),
     ({"space": {"steps": [1], "order": [2]}}, "`order` starts at 2"),

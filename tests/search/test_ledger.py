@@ -178,8 +178,9 @@ def test_a_known_scheme_named_twice_is_tried_once(folder: Path) -> None:
 
 def test_a_space_of_few_schemes_repeats_only_when_all_are_tried(folder: Path) -> None:
     space = SearchSpace(
-        steps=(1, 2), order=(1,), reflection=(0.0, 0.0), free_slopes=(False,), scale=("consistent",), start=("euler",),
-        learning=("fixed",), stochastic_depth=(False,),
+        family=("multistep",), steps=(1, 2), order=(1,), reflection=(0.0, 0.0), free_slopes=("zero",),
+        scale=("consistent",), start=("euler",), transition=("restart",), learning=("fixed",), tying=("none",),
+        stochasticity=("none",),
     )  # fmt: skip
     ledger = begin(folder, config(trials=4, space=space))
     values = [draw.scheme for draw in iter(ledger.ask, None)]

@@ -17,10 +17,11 @@ RECIPE = Recipe(learning_rate=0.2, momentum=0.8, weight_decay=1e-3, coefficient_
 def learned(sharing: str, constraint: str) -> Scheme:
     from optuna.trial import FixedTrial
 
-    drawn = {"reflection_1": 0.3, "free_slopes": True, "slope_1": 0.25}
+    drawn = {"reflection_1": 0.3, "slope_1": 0.25}
     space = SearchSpace(
-        steps=(2,), order=(1,), learning=("learned",), sharing=(sharing,), constraint=(constraint,),
-        scale=("consistent",), start=("euler",), stochastic_depth=(False,),
+        family=("multistep",), steps=(2,), order=(1,), free_slopes=("slopes",), learning=("learned",),
+        sharing=(sharing,), constraint=(constraint,), scale=("consistent",), start=("euler",), tying=("none",),
+        stochasticity=("none",),
     )  # fmt: skip
     return space.suggest(FixedTrial(drawn))
 

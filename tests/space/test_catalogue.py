@@ -27,6 +27,7 @@ from odenas.space.catalogue import CATALOGUE
 )
 def test_published_coefficients(name: str, states: tuple[str, ...], slopes: tuple[str, ...], order: int) -> None:
     tableau = scheme(name).tableau
+    assert isinstance(tableau, Tableau)
     assert tableau.V == tuple(Fraction(v) for v in states)  # noqa: SIM300
     assert tableau.slopes == tuple(Fraction(b) for b in slopes)
     assert scheme(name).coefficients.order == order
@@ -35,6 +36,7 @@ def test_published_coefficients(name: str, states: tuple[str, ...], slopes: tupl
 def test_lm_is_the_step_of_the_paper() -> None:
     """x ← (1 − k) x + k x_prev + f(x), one k for each step, learned without a constraint, from [−0.1, 0]."""
     lm = scheme("lm")
+    assert isinstance(lm.tableau, Tableau)
     k = lm.tableau.V[1]
     assert lm.applied == Tableau.multistep((1 - k, k), (1,))
     assert lm.coefficients == Coefficients("learned", "step", "none", order=1, spread=0.05)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import combinations
+from math import factorial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from nodepy import linear_multistep_method as lmm
 
-from odenas.space.feasible import reflections_from_states, slopes_of_order, states_from_reflections
-from odenas.space.order import error_constant, order
+from odenas.space.feasible import (
+    errors_of_slopes,
+    reflections_from_states,
+    slopes_of_errors,
+    slopes_of_order,
+    states_from_reflections,
+)
+from odenas.space.order import defects, error_constant, order
 from odenas.space.stability import imaginary_interval, real_interval
 from odenas.space.tableau import Tableau
 from odenas.space.zero_stability import zero_stable
@@ -163,6 +170,48 @@ def test_other_slopes_do_not_give_the_order(
     assert order(Tableau.multistep(states, slopes)) < p
 
 
+@settings(deadline=None)
+@given(methods())
+def test_errors_and_slopes_undo_each_other(method: tuple[list[Fraction], list[Fraction], int]) -> None:
+    """Every method of order p has its defects C_{p+1} … C_k, and they have it alone: a box of the same size."""
+    kappas, free, p = method
+    states = states_from_reflections(kappas)
+    slopes = slopes_of_order(states, free, p)
+    errors = errors_of_slopes(states, slopes, p)
+    assert len(errors) == len(states) - p
+    assert slopes_of_errors(states, errors, p) == slopes
+    # And from the other side, with the same numbers as errors.
+    reached = slopes_of_errors(states, free, p)
+    assert errors_of_slopes(states, reached, p) == free
+    assert all(isinstance(weight, Fraction) for weight in reached)
+
+
+@settings(deadline=None)
+@given(methods())
+def test_errors_are_the_defects_of_a_method_of_the_order(method: tuple[list[Fraction], list[Fraction], int]) -> None:
+    """C_q is what the B-series has for the bushy tree with q vertices, over (q − 1)!; the first one makes the order."""
+    kappas, free, p = method
+    states = states_from_reflections(kappas)
+    tableau = Tableau.multistep(states, slopes_of_errors(states, free, p))
+    nonzero = [q for q, error in enumerate(free, start=p + 1) if error]
+    assert order(tableau, len(states)) == (min(nonzero) - 1 if nonzero else len(states))
+    for q, error in enumerate(free, start=p + 1):
+        bushy = ((),) * (q - 1)
+        assert defects(tableau, q)[bushy] == error * factorial(q - 1)
+    if nonzero:
+        first = min(nonzero)
+        assert error_constant(tableau) == pytest.approx(float(free[first - p - 1] / sum(tableau.slopes)), rel=1e-12)
+
+
+@pytest.mark.parametrize("k", range(1, 6))
+def test_no_errors_are_order_k(k: int) -> None:
+    for kappas in ([F(0)] * (k - 1), [F(1, 3)] * (k - 1)):
+        states = states_from_reflections(kappas)
+        for p in range(1, k + 1):
+            assert slopes_of_errors(states, [F(0)] * (k - p), p) == slopes_of_order(states, [], k)
+    assert errors_of_slopes([F(1), F(0)], [F(1), F(0)], 1) == [F(1, 2)]  # forward Euler
+
+
 @settings(deadline=None, max_examples=50)
 @given(methods())
 def test_order_and_stability_as_nodepy(method: tuple[list[Fraction], list[Fraction], int]) -> None:
@@ -298,7 +347,7 @@ def test_floats_arrays_and_tensors_agree_with_fractions(k: int, p: int, kind: st
 
     def both(reflections: list[Any], rest: list[Any]) -> list[Any]:
         states = states_from_reflections(reflections)
-        return [*states, *slopes_of_order(states, rest, p)]
+        return [*states, *slopes_of_order(states, rest, p), *slopes_of_errors(states, rest, p)]
 
     def one_by_one(reflections: Any, rest: Any) -> list[list[Any]]:
         return [both([row[i] for row in reflections], [row[i] for row in rest]) for i in range(12)]
@@ -310,7 +359,7 @@ def test_floats_arrays_and_tensors_agree_with_fractions(k: int, p: int, kind: st
         entries = [np.asarray(entry, dtype=float) for entry in both(given_kappas, given_free)]
         found = np.stack([np.broadcast_to(entry, (12,)) for entry in entries], axis=-1)
     expected = np.array(one_by_one(kappas, free), dtype=float)
-    assert np.asarray(found).shape == (12, 2 * k)
+    assert np.asarray(found).shape == (12, 3 * k)
     assert np.asarray(found) == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
@@ -321,15 +370,17 @@ def test_gradients_through_the_map(k: int, p: int) -> None:
 
     def weights_of(*values: Any) -> Any:
         states = states_from_reflections(values[: k - 1])
-        return torch.stack([*states, *slopes_of_order(states, values[k - 1 :], p)])
+        rest = values[k - 1 :]
+        return torch.stack([*states, *slopes_of_order(states, rest, p), *slopes_of_errors(states, rest, p)])
 
-    assert weights_of(*tensors).shape == (2 * k, 3)
+    assert weights_of(*tensors).shape == (3 * k, 3)
     assert torch.autograd.gradcheck(weights_of, tensors)
 
 
 def test_the_type_given_is_the_type_returned() -> None:
     half = torch.full((2, 3), 0.5, dtype=torch.float32)
     states = states_from_reflections([half, half])
-    slopes = slopes_of_order(states, [half], 2)
+    slopes = [*slopes_of_order(states, [half], 2), *slopes_of_errors(states, [half], 2)]
     assert all(weight.dtype == torch.float32 and weight.shape == (2, 3) for weight in states + slopes)
     assert all(isinstance(weight, Fraction) for weight in slopes_of_order([1, 0], [], 2))
+    assert all(isinstance(weight, Fraction) for weight in slopes_of_errors([1, 0], [2], 1))

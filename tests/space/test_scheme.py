@@ -144,6 +144,7 @@ def test_absorbing_the_scale_is_a_change_of_the_field_alone(tableau: Tableau) ->
     """The same steps are made of f / Σ slopes, whatever the number of stages; the slopes' weights then sum to 1."""
     s = Scheme(tableau, scale="absorbed")
     total = float(sum(tableau.slopes))
+    assert isinstance(s.applied, Tableau)
     assert sum(s.applied.slopes) == 1
     assert s.applied.exact
     path = integrate(s.applied, lambda t, x: np.sin(x), [0.3, 2.0], 0.5, 8, start="copy")
