@@ -8,6 +8,7 @@ from typing import Any
 from odenas.space.diffusion import DIFFUSION
 from odenas.space.entry import Entry
 from odenas.space.errors import OdenasError, unknown
+from odenas.space.free_runge_kutta import FREE_RUNGE_KUTTA
 from odenas.space.general_linear import GENERAL_LINEAR
 from odenas.space.multistep import MULTISTEP
 from odenas.space.nested import NESTED
@@ -21,6 +22,7 @@ from odenas.space.stormer import STORMER
 CATALOGUE: dict[str, Entry] = {
     **MULTISTEP,
     **RUNGE_KUTTA,
+    **FREE_RUNGE_KUTTA,
     **PREDICTOR_CORRECTOR,
     **GENERAL_LINEAR,
     **NESTED,

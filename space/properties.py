@@ -63,8 +63,8 @@ PROPERTIES = {
     "first_broken": "the tree of p + 1 vertices with the largest residual, and that residual: 1/γ(t) less its weight",
     "degrees_of_freedom": "coefficients that order p leaves free",
     "zero_stable": "root condition of ρ",
-    "products_bound": "bound in the maximum norm of all products of companion matrices of layers that shrink increments "
-    "as much as this one; inf where this one does not",
+    "products_bound": "bound in the maximum norm of all products of companion matrices of layers that contract as much "
+    "as this one or more; inf where this one does not",
     "real_interval": "largest x with absolute stability for hλ in (−x, 0)",
     "imaginary_interval": "largest y with absolute stability for hλ in (−iy, iy)",
     "stability_angle": "α of A(α)-stability, in degrees",
