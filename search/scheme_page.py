@@ -75,8 +75,8 @@ def show_schemes(console: Console) -> None:
     """Print the named schemes, family by family."""
     rows = [(entry.family, name) for name, entry in CATALOGUE.items()] + [("implicit", name) for name in IMPLICIT]
     families = dict.fromkeys(family for family, _ in rows)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("name", "steps", "evaluations", "order", "zero-stable", "error constant", "real", "imaginary"):
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("name", "steps", "f", "order", "error", "real", "imaginary"):
         table.add_column(column, justify="left" if column == "name" else "right", no_wrap=True)
     for family in families:
         table.add_row(f"[bold]{family}[/bold]")
@@ -88,16 +88,14 @@ def show_schemes(console: Console) -> None:
                 str(method.steps),
                 str(getattr(method, "evaluations", getattr(method, "stages", ""))),
                 str(value.order),
-                "yes" if value.zero_stable else "no",
                 f"{value.error_constant:.4g}",
                 f"{value.real_interval:.4g}",
                 f"{value.imaginary_interval:.4g}",
             )
     console.print(table)
-    console.print(
-        "\nreal, imaginary: absolutely stable for hλ in (−x, 0) and (−iy, iy). One scheme in full: odenas schemes NAME",
-        highlight=False,
-    )
+    console.print("\nf: evaluations of f in a step; error: error constant; real, imaginary: x and y of")
+    console.print("absolute stability for hλ in (−x, 0) and (−iy, iy). All are zero-stable.")
+    console.print("One in full: odenas schemes NAME")
 
 
 def show_scheme(console: Console, name: str) -> None:

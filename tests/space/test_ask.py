@@ -256,6 +256,19 @@ def test_what_cannot_be_narrowed_is_refused_in_one_line(fields: dict[str, Any], 
 # Who is asked, and who answers.
 
 
+def test_draws_are_uniform() -> None:
+    """Within 5 standard deviations."""
+    space = SearchSpace(family=("multistep", "named"), steps=(2,), learning=("fixed",), named=("rk4", "heun2"))
+    rng = np.random.default_rng(1)
+    draws = [space.draw(rng) for _ in range(1000)]
+    for stages, share in ((1, 0.5), (2, 0.25), (4, 0.25)):
+        count = sum(s.tableau.stages == stages for s in draws)
+        assert abs(count - 1000 * share) < 5 * math.sqrt(1000 * share * (1 - share))
+    kappas = np.sort([float(s.tableau.V[1]) for s in draws if isinstance(s.tableau, Tableau) and s.tableau.steps == 2])
+    uniform = -0.95 + 1.95 * (np.arange(len(kappas)) + 0.5) / len(kappas)
+    assert abs(kappas - uniform).max() < 1.95 * 2.2 / math.sqrt(len(kappas))  # Kolmogorov and Smirnov: 10⁻⁴ exceed 2.2
+
+
 def test_what_is_settled_is_not_asked_for() -> None:
     nobody = Ask(Given({}), {"c": (0.25, 0.25), "d": (-9.0, 9.0)})
     assert nobody.choose("a", ("one",)) == "one"
