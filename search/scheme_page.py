@@ -93,7 +93,7 @@ def show_schemes(console: Console) -> None:
                 f"{value.imaginary_interval:.4g}",
             )
     console.print(table)
-    console.print("\nf: evaluations of f in a step; error: error constant; real, imaginary: x and y of")
+    console.print("\nf: evaluations in a step; error: error constant; real and imaginary: x, y of")
     console.print("absolute stability for hλ in (−x, 0) and (−iy, iy). All are zero-stable.")
     console.print("One in full: odenas schemes NAME")
 
