@@ -57,11 +57,11 @@ def reach(steps: Sequence[Step]) -> tuple[int, int]:
     """Return how many states and earlier slopes the steps read, at least one state."""
 
     def last(rows: Iterable[Sequence[Weight]]) -> int:
-        return max((j + 1 for row in rows for j, w in enumerate(row) if isinstance(w, Tensor) or w != 0), default=0)
+        return max([0, *[j + 1 for row in rows for j, w in enumerate(row) if isinstance(w, Tensor) or w != 0]])
 
     return (
-        max([1, *(last([step.V, *step.U]) for step in steps)]),
-        max([0, *(last([step.R, *step.W]) for step in steps)]),
+        max([1, *[last([step.V, *step.U]) for step in steps]]),
+        max([0, *[last([step.R, *step.W]) for step in steps]]),
     )
 
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import cache
 from typing import Any, TypeVar
 
 N = TypeVar("N", bound=Any)
@@ -70,20 +69,26 @@ def slopes_of_order(states: Sequence[N], free: Sequence[N], order: int) -> list[
     Solves Σ_j β_j (−j)^{q−1} = (1 − Σ_j V_j (−j)^q) / q for q = 1…p (Hairer, Nørsett & Wanner I, III.2.4, with time
     counted from t_n) for β_0…β_{p−1}.
     """
-    convert: Any = Fraction if all(isinstance(entry, int | Fraction) for entry in [*states, *free]) else float
+    one = _one([*states, *free])
     moments: list[Any] = []
     for q in range(1, order + 1):
-        right = convert(1) - sum(weight * (-j) ** q for j, weight in enumerate(states))
-        known = sum((weight * (-j) ** (q - 1) for j, weight in enumerate(free, start=order)), convert(0))
-        moments.append(right * convert(Fraction(1, q)) - known)
-    solved = [
-        sum(convert(entry) * moment for entry, moment in zip(row, moments, strict=True))
-        for row in _inverse_vandermonde(order)
-    ]
-    return [*solved, *free]
+        right = one - sum(weight * (-j) ** q for j, weight in enumerate(states))
+        known = sum((weight * (-j) ** (q - 1) for j, weight in enumerate(free, start=order)), 0 * one)
+        moments.append(right * (one / q) - known)
+    return [*_solved(moments, one), *free]
 
 
-@cache
+def _one(entries: Sequence[Any]) -> Any:
+    """Return 1 as a Fraction, if all entries are exact, else as a float."""
+    return Fraction(1) if all(isinstance(entry, int | Fraction) for entry in entries) else 1.0
+
+
+def _solved(moments: Sequence[Any], one: Any) -> list[Any]:
+    """Return the weights of the nodes 0, −1, −2, … whose moments are these."""
+    rows = (EXACT if isinstance(one, Fraction) else ROUNDED)[len(moments)]
+    return [sum(entry * moment for entry, moment in zip(row, moments, strict=True)) for row in rows]
+
+
 def _inverse_vandermonde(size: int) -> tuple[tuple[Fraction, ...], ...]:
     """Return row i, column q: the coefficient of t^q in the Lagrange polynomial of node −i among 0, −1, …, 1 − size."""
     rows = []
@@ -97,6 +102,12 @@ def _inverse_vandermonde(size: int) -> tuple[tuple[Fraction, ...], ...]:
     return tuple(rows)
 
 
+# For as many moments as the highest order that a scheme may state; worked out here, because `torch.compile` follows
+# every line of what uses them.
+EXACT = {size: _inverse_vandermonde(size) for size in range(11)}
+ROUNDED = {size: tuple(tuple(map(float, row)) for row in rows) for size, rows in EXACT.items()}
+
+
 def slopes_of_errors(states: Sequence[N], errors: Sequence[N], order: int) -> list[N]:
     """Return the slope weights β (k) of order p whose next defects C_{p+1}, …, C_k are the given `errors`.
 
@@ -104,17 +115,13 @@ def slopes_of_errors(states: Sequence[N], errors: Sequence[N], order: int) -> li
     from t_n). Error constants as coordinates of the slopes that the order leaves free: all errors 0 is order k. The
     inverse of `errors_of_slopes`.
     """
-    convert: Any = Fraction if all(isinstance(entry, int | Fraction) for entry in [*states, *errors]) else float
-    steps = len(states)
+    one, steps = _one([*states, *errors]), len(states)
     moments: list[Any] = []
     for q in range(1, steps + 1):
-        right = convert(1) - sum(weight * (-j) ** q for j, weight in enumerate(states))
-        error = errors[q - order - 1] * math.factorial(q - 1) if q > order else convert(0)
-        moments.append(right * convert(Fraction(1, q)) - error)
-    return [
-        sum(convert(entry) * moment for entry, moment in zip(row, moments, strict=True))
-        for row in _inverse_vandermonde(steps)
-    ]
+        right = one - sum(weight * (-j) ** q for j, weight in enumerate(states))
+        error = errors[q - order - 1] * math.factorial(q - 1) if q > order else 0 * one
+        moments.append(right * (one / q) - error)
+    return _solved(moments, one)
 
 
 def errors_of_slopes(states: Sequence[Fraction], slopes: Sequence[Fraction], order: int) -> list[Fraction]:

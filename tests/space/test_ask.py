@@ -170,7 +170,7 @@ def test_narrowed_coordinates_stay_inside_and_others_do_not_change() -> None:
     rng = np.random.default_rng(0)
     seen: dict[str, set[Fraction]] = {"reflection_1": set(), "reflection_2": set(), "c2": set(), "slope_1": set()}
     rates = set()
-    for s in (space.draw(rng) for _ in range(600)):
+    for s in (space.draw(rng) for _ in range(300)):
         tableau = s.tableau
         assert isinstance(tableau, Tableau)
         if tableau.is_multistep:

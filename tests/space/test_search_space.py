@@ -225,7 +225,7 @@ def check_powers(schemes: list[Scheme]) -> None:
 
 @pytest.mark.parametrize("name", SPACES)
 def test_draws_are_feasible_and_encode_undoes_suggest(name: str) -> None:
-    for s, asked in drawn(SPACES[name], 1000 if name == "full" else 300):
+    for s, asked in drawn(SPACES[name], 1000 if name == "full" else 100):
         check(SPACES[name], s, asked)
 
 
@@ -239,14 +239,14 @@ def test_ten_thousand_draws_are_feasible_and_encode_undoes_suggest() -> None:
 
 
 def test_powers_stay_bounded() -> None:
-    check_powers([s for s, _ in drawn(FULL, 600, seed=2)])
+    check_powers([s for s, _ in drawn(FULL, 400, seed=2)])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_ends_of_the_intervals_are_feasible(family: str) -> None:
     space = replace(WIDE, family=(family,))
 
-    @settings(deadline=None, max_examples=100, database=None)
+    @settings(deadline=None, max_examples=60, database=None)
     @given(st.data())
     def ends(data: st.DataObject) -> None:
         trial = Chosen(data)
@@ -293,7 +293,7 @@ def nothing_left(fields: dict[str, Any]) -> bool:
     return bad or bool(fields["per_stage"] and min(fields["per_stage"]) < max(longest))
 
 
-@settings(deadline=None, max_examples=150, database=None)
+@settings(deadline=None, max_examples=90, database=None)
 @given(st.data())
 def test_every_narrower_space_draws_what_it_allows(data: st.DataObject) -> None:
     """Any subspace that is accepted draws feasible schemes within its own bounds, and knows them again."""
@@ -480,7 +480,7 @@ FIELDS = {**SearchSpace.CHOICES, "per_stage": (2, 9, 1000), "named": NAMED[::6]}
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, valid in FIELDS.items() for value in valid])
 def test_a_field_of_one_value_holds_in_every_draw(field: str, value: Any) -> None:
     space = space_of_one(field, value)
-    for s, asked in drawn(space, 30, 6):
+    for s, asked in drawn(space, 10, 6):
         check(space, s, asked)
         assert field not in map(field_of, asked)
         assert field not in map(field_of, space.encode(s))
