@@ -1,4 +1,4 @@
-"""The command line: `odenas search`, `results`, `export`, `data`, `schemes`."""
+"""The command line: `odenas search`, `results`, `export`, `train`, `data`, `schemes`."""
 
 from __future__ import annotations
 
@@ -92,6 +92,46 @@ def export(run: str, out: Path, trial: int | None) -> None:
     click.echo(
         f"Largest relative difference of its logits, computed in a fresh process, to the trained one's: {shown}."
     )
+
+
+@app.command()
+@click.argument("name")
+@click.option("--data", default="cifar10", show_default=True, help="Data set: cifar10, fashion-mnist or digits.")
+@click.option("--epochs", type=int, help="Epochs; where fewer than the recipe's, the rate falls earlier in proportion.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the first training; others follow one by one.")
+@click.option("--seeds", type=int, default=1, show_default=True, help="Trainings.")
+@click.option("--twin", is_flag=True, help="Train its forward Euler twin too, with the same recipe and seeds.")
+@click.option("--train-size", type=int, help="Training images.  [all]")
+@click.option("--gpu/--no-gpu", default=None, help="Where to train.  [on a GPU, if there is one]")
+@click.option("--run", help="Run folder; the same command on it goes on.  [runs/NAME-DATA]")
+@click.option("--out", type=click.Path(path_type=Path), help="Export the trained network too: a new or empty folder.")
+def train(name: str, out: Path | None, twin: bool, **options: Any) -> None:
+    """Train the network NAME with its published recipe, and read its test error once, at the end.
+
+    NAME is a published network, such as lm_resnet20, preact_resnet110 or momentum_resnet18, or SCHEME-DEPTH, such as
+    rk4-38 or ab2-20, for any of `odenas schemes`. A name that is none of them gets the list as an answer.
+    """
+    from odenas.nets.named import look_up
+    from odenas.search import training_report
+    from odenas.search.exporting import export_trial
+    from odenas.search.terminal import console
+    from odenas.search.training_run import configuration, train_named
+
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OdenasError(f"`--out` is {out}, which exists already; an export needs a new or empty folder")
+    row = look_up(name)
+    config = configuration(row, name, **options)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        run = train_named(name, config, twin, console)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        click.echo(f"\nStopped. The same command goes on: the run is in {config.folder}", err=True)
+        raise SystemExit(TERMINATED if isinstance(stop, SystemExit) else INTERRUPTED) from None
+    training_report.show_test(name, row, run, config, console)
+    training_report.show_next(run, console)
+    if out is not None:
+        export_trial(run.path, None, out)
+        click.echo(f"Exported to {out}: net.py, config.json, model.safetensors, README.md.")
 
 
 @app.command()

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from itertools import pairwise
+from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import nn
 
 from odenas.nets.coefficients import LearnedWeights
 
 
+Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
+
+
 class Recipe(BaseModel):
-    """SGD with Nesterov momentum and a falling learning rate.
+    """SGD with momentum and a falling learning rate.
 
     The scheme's learned coefficients are a group of their own, without weight decay: decay would pull LM-ResNet's k to
     forward Euler, or in its authors' parametrisation to leapfrog, whatever the data say.
@@ -24,13 +28,24 @@ class Recipe(BaseModel):
     batch_size: int = Field(default=128, ge=2, description="images in a step")
     learning_rate: float = Field(default=0.1, gt=0, description="at the start")
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = Field(default=True, description="Nesterov's form of the momentum")
     weight_decay: float = Field(default=1e-4, ge=0, description="of all but the scheme's coefficients")
     coefficient_rate: float = Field(
         default=1.0, ge=0, description="learning rate of the scheme's coefficients over the others'"
     )
     schedule: Literal["cosine", "step"] = Field(
-        default="cosine", description="to 0 by a half cosine, or ÷10 at 1/2 and 3/4"
+        default="cosine", description="to 0 by a half cosine, or ÷10 at each of the milestones"
     )
+    milestones: tuple[Share, ...] = Field(
+        default=(0.5, 0.75), strict=False, description="shares of the training after which a step falls, ascending"
+    )
+
+    @field_validator("milestones")
+    @classmethod
+    def _ascending(cls, milestones: tuple[float, ...]) -> tuple[float, ...]:
+        if any(a >= b for a, b in pairwise(milestones)):
+            raise ValueError("must ascend")
+        return milestones
 
     def optimizer(self, network: nn.Module) -> torch.optim.SGD:
         """Return the optimiser of a network; its second group, if there is one, holds the learned coefficients."""
@@ -45,12 +60,13 @@ class Recipe(BaseModel):
         groups = [{"params": others, "weight_decay": self.weight_decay, "scale": 1.0}]
         if learned:
             groups.append({"params": learned, "weight_decay": 0.0, "scale": self.coefficient_rate})
+        nesterov = self.nesterov and self.momentum > 0
         return torch.optim.SGD(
-            groups, lr=self.learning_rate, momentum=self.momentum, nesterov=self.momentum > 0, foreach=True
+            groups, lr=self.learning_rate, momentum=self.momentum, nesterov=nesterov, foreach=True
         )
 
     def rate(self, progress: float) -> float:
         """Return the learning rate when the share `progress` in [0, 1) of the training is done."""
         if self.schedule == "cosine":
             return self.learning_rate * (1 + math.cos(math.pi * progress)) / 2
-        return self.learning_rate * (1 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01)
+        return self.learning_rate / 10 ** sum(progress >= milestone for milestone in self.milestones)
