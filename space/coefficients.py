@@ -39,8 +39,9 @@ class Coefficients:
             "zero-stable" keep it where coefficients learn or follow a schedule.
         spread: half the width of the uniform noise added to each learned coordinate when a network is made.
         bound: under the constraint "zero-stable" every reflection coefficient κ keeps |κ| < bound ≤ 0.999 while it
-            learns; a tableau that lies outside starts just inside. For two steps all products of the layers' companion matrices then stay below
-            (1 + bound)/(1 − bound) in the maximum norm (`odenas.space.companion_products`).
+            learns; a tableau that lies outside starts just inside. For two steps all products of the layers' companion
+            matrices then stay below (1 + bound)/(1 − bound) in the maximum norm
+            (`odenas.space.companion_products`).
         target: the k − 1 reflection coefficients of the last step, where the coefficients follow a schedule.
     """
 
