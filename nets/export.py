@@ -22,6 +22,7 @@ from odenas.nets import branch, combine, noise, residual, standalone, weights
 from odenas.nets.branch import BLOCKS
 from odenas.nets.build import SchemeNetwork, parameters
 from odenas.nets.coefficients import LearnedWeights, coefficients
+from odenas.nets.partitioned import PartitionedNetwork
 from odenas.nets.source import standalone_source
 from odenas.nets.weights import TableWeights
 from odenas.space.description import describe
@@ -70,8 +71,11 @@ def export(
         provenance: anything JSON-ready that says where the network comes from.
 
     Raises:
-        OdenasError: the folder holds something or cannot be written, or the exported network differs.
+        OdenasError: the folder holds something or cannot be written, the exported network differs, or the network steps
+            by a partitioned method.
     """
+    if isinstance(network, PartitionedNetwork):
+        raise OdenasError("`network` steps by a partitioned method, but an export needs one that steps by a tableau")
     folder = Path(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OdenasError(f"`--out` is {folder}, which exists already; an export needs a new or empty folder")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
@@ -66,7 +67,7 @@ def parameter_budget(config: SearchConfig) -> int:
         OdenasError: the depth suits no network, or a scheme of the space, or the budget is below the narrowest network.
     """
     data_set = DATASETS[config.data]
-    shape = {"classes": data_set.classes, "channels": data_set.channels}
+    shape: dict[str, Any] = {"classes": data_set.classes, "channels": data_set.channels}
     space = config.space
     drawn = [Scheme(adams_bashforth(max(space.steps)))] if "multistep" in space.family else []
     drawn += [scheme(name) for name in space.named] if "named" in space.family else []
@@ -74,7 +75,7 @@ def parameter_budget(config: SearchConfig) -> int:
     longest = max(drawn, key=lambda value: value.tableau.steps, default=scheme("euler"))
     for kind in space.block:
         value = replace(longest, blocks=Blocks(kind, per_stage=space.per_stage[:1] * STAGES))
-        build(value, depth_of(config.depth, value), params=config.params, width=1, **shape)
+        build(value, depth_of(config.depth, value), params=config.params, width=2, **shape)
     return config.params or parameters(build(scheme("euler"), config.depth, width=config.width, **shape))
 
 

@@ -42,7 +42,7 @@ def export_trial(path: str | Path, number: int | None, out: str | Path) -> tuple
     data_set = DATASETS[config.data]
     scheme = Scheme.from_dict(json.loads(row["scheme"]))
     widths = [int(width) for width in row["widths"].split("-")]
-    shape = {"classes": data_set.classes, "channels": data_set.channels}
+    shape: dict[str, Any] = {"classes": data_set.classes, "channels": data_set.channels}
     network = build(scheme, depth_of(config.depth, scheme), width=widths, **shape)
     network.load_state_dict(network_state(saved[0]))
     provenance = {

@@ -12,7 +12,6 @@ from torch import nn
 
 from odenas.nets.coefficients import LearnedWeights
 
-
 Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
 
 
@@ -61,12 +60,10 @@ class Recipe(BaseModel):
         if learned:
             groups.append({"params": learned, "weight_decay": 0.0, "scale": self.coefficient_rate})
         nesterov = self.nesterov and self.momentum > 0
-        return torch.optim.SGD(
-            groups, lr=self.learning_rate, momentum=self.momentum, nesterov=nesterov, foreach=True
-        )
+        return torch.optim.SGD(groups, lr=self.learning_rate, momentum=self.momentum, nesterov=nesterov, foreach=True)
 
     def rate(self, progress: float) -> float:
         """Return the learning rate when the share `progress` in [0, 1) of the training is done."""
         if self.schedule == "cosine":
             return self.learning_rate * (1 + math.cos(math.pi * progress)) / 2
-        return self.learning_rate / 10 ** sum(progress >= milestone for milestone in self.milestones)
+        return self.learning_rate / math.pow(10, sum(progress >= milestone for milestone in self.milestones))

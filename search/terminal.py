@@ -71,7 +71,8 @@ def show_confirmation(run: Run) -> None:
         )
     console.print()
     console.print(table)
-    best = rows[(rows["role"] == "candidate") & (rows["number"] == winner(run))]
+    candidates = rows[rows["role"] == "candidate"]
+    best = candidates[candidates["number"] == winner(run)] if len(candidates) else candidates
     for row in best.to_dict("records"):
         console.print(f"Best of those found: {row['label']}", style="bold", highlight=False, soft_wrap=True, end="")
         console.print(

@@ -87,7 +87,7 @@ def make_network(config: SearchConfig, task: Mapping[str, Any], scheme: Scheme) 
     """Return the network of a scheme within the run's budget, with initial weights drawn from the trial's seed."""
     torch.manual_seed(task["seed"])
     data_set = DATASETS[config.data]
-    shape = {"classes": data_set.classes, "channels": data_set.channels}
+    shape: dict[str, Any] = {"classes": data_set.classes, "channels": data_set.channels}
     return build(scheme, depth_of(config.depth, scheme), params=task["params"], **shape)
 
 

@@ -13,10 +13,10 @@ from odenas.nets import SchemeNetwork, build, coefficients, parameters
 from odenas.nets.branch import Branch
 from odenas.nets.residual import Stage
 from odenas.nets.weights import Step
-from odenas.space import OdenasError, Scheme, Tableau, scheme, schemes
+from odenas.space import Scheme, Tableau, scheme, schemes
+from odenas.space.partitioned import Partitioned
 
 STEPPED = [name for name in schemes() if isinstance(scheme(name).tableau, Tableau)]
-OTHERS = [name for name in schemes() if name not in STEPPED]
 
 
 def depth_of(value: Scheme) -> int:
@@ -31,14 +31,11 @@ def made(name: str) -> SchemeNetwork:
     return build(scheme(name), depth_of(scheme(name)), width=2).double()
 
 
-def test_most_named_schemes_are_tableaus() -> None:
-    assert len(STEPPED) > len(OTHERS)
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_a_method_of_another_kind_is_refused_in_one_line(name: str) -> None:
-    with pytest.raises(OdenasError, match=r"^`tableau` is a \w+, but a network can step by a Tableau alone$"):
-        build(scheme(name))
+def test_all_others_are_partitioned() -> None:
+    """Those have networks of their own: test_partitioned_networks.py."""
+    others = [name for name in schemes() if name not in STEPPED]
+    assert all(isinstance(scheme(name).tableau, Partitioned) for name in others)
+    assert len(STEPPED) > len(others) > 0
 
 
 @pytest.mark.parametrize("name", STEPPED)

@@ -199,14 +199,14 @@ def test_a_run_in_brackets_is_printed_as_it_is(tmp_path: Path, capsys: pytest.Ca
     assert "[bold]x[/b]" in capsys.readouterr().out.replace("\n", "")
 
 
-@pytest.mark.parametrize("command", [[], ["search"], ["results"], ["export"], ["data"], ["schemes"]])
+@pytest.mark.parametrize("command", [[], ["search"], ["results"], ["export"], ["train"], ["data"], ["schemes"]])
 def test_help(odenas: Any, command: list[str]) -> None:
     for option in ("--help", "-h"):
         done = odenas(*command, option)
         assert done.code == 0
         assert done.out.startswith("Usage: odenas")
         assert not done.err
-    assert set(app.app.commands) == {"search", "results", "export", "data", "schemes"}
+    assert set(app.app.commands) == {"search", "results", "export", "train", "data", "schemes"}
 
 
 def test_version_and_no_command(odenas: Any) -> None:

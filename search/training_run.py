@@ -1,0 +1,266 @@
+"""The training of one named network, and of its Euler twin, with the published recipe: run folder and test error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from odenas.nets import SchemeNetwork, build
+from odenas.nets.named import NamedNetwork, look_up
+from odenas.results import Run
+from odenas.results.columns import CONFIRMATIONS
+from odenas.search.config import SearchConfig
+from odenas.search.data import DATASETS, load_test
+from odenas.search.data import load as load_data
+from odenas.search.driver import open_run
+from odenas.search.ledger import now, provenance, scheme_fields
+from odenas.search.recipe import Recipe
+from odenas.search.train import evaluate, network_state, to
+from odenas.search.training_progress import TrainingProgress
+from odenas.search.training_report import show_plan
+from odenas.search.trial import device, layers, make_network, read_checkpoint, train_trial
+from odenas.space import OdenasError, Scheme
+from odenas.space.errors import integer, unknown
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: of the network, which is a trial of the run, or of its twin, which has no number of its own."""
+
+    label: str
+    role: str
+    scheme: Scheme
+    seed: int
+    number: int | None
+    checkpoint: Path
+    twin_of: str | None = None
+
+
+def configuration(
+    row: NamedNetwork,
+    name: str,
+    data: str = "cifar10",
+    epochs: int | None = None,
+    seed: int = 0,
+    seeds: int = 1,
+    train_size: int | None = None,
+    run: str | None = None,
+    gpu: bool | None = None,
+) -> SearchConfig:
+    """Return what the run folder keeps: a configuration whose trials are the network's trainings, one for each seed.
+
+    Args:
+        row: the network and its recipe; where `epochs` are fewer, the milestones come earlier in proportion.
+        name: of the network.
+        data: name of the data set.
+        epochs: of each training; those of the recipe if not given.
+        seed: of the first training, and of the draw of `train_size` images; the others follow it one by one.
+        seeds: number of trainings.
+        train_size: training images; all of the train split if not given.
+        run: folder; runs/NAME-DATA if not given.
+        gpu: whether to train on the GPU; if not given, where there is one.
+
+    Raises:
+        OdenasError: a value is out of range, or there is no GPU.
+    """
+    if data not in DATASETS:
+        raise unknown("data", data, DATASETS)
+    if gpu and not torch.cuda.is_available():
+        raise OdenasError("`--gpu` is given, but torch finds no GPU here; leave it out to train on the CPU")
+    published = row.recipe
+    return SearchConfig(
+        data=data,
+        run=run or f"runs/{name}-{data}",
+        trials=integer("seeds", seeds, 1, 1000),
+        epochs=published.epochs if epochs is None else epochs,
+        train_size=train_size,
+        depth=row.depth,
+        width=row.width,
+        seed=seed,
+        scheduler="none",
+        keep=seeds,
+        enqueue=(),
+        gpus=float(torch.cuda.is_available() if gpu is None else gpu),
+        recipe=Recipe(
+            batch_size=published.batch_size,
+            learning_rate=published.learning_rate,
+            momentum=published.momentum,
+            nesterov=published.nesterov,
+            weight_decay=published.weight_decay,
+            schedule="step",
+            milestones=tuple(milestone / published.epochs for milestone in published.milestones),
+        ),
+    )
+
+
+def train_named(name: str, config: SearchConfig, twin: bool = False, console: Console | None = None) -> Run:
+    """Train the named network, and its Euler twin if asked for, once for each seed; return the run.
+
+    The trials of the run are the network's trainings; its confirmations are the test errors of both, read once, after
+    the last epoch. The twin has the network's depth, parameters, recipe and seeds. The same call on the same folder
+    goes on after the last epoch that was finished, and trains nothing twice.
+
+    Raises:
+        OdenasError: the name is unknown, its depth is impossible, it is its own twin, the folder holds something else,
+            the data cannot be had, or no training succeeded.
+    """
+    console = console or Console(markup=False)
+    value = look_up(name).scheme
+    if twin and value == value.twin():
+        raise OdenasError(f"`--twin` is given, but {name} steps by forward Euler: it is its own twin")
+    budget = parameter_budget(config, value)
+    data_set = DATASETS[config.data]
+    if twin:
+        build(value.twin(), config.depth, data_set.classes, data_set.channels, budget)
+
+    def report(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    images = load_data(config.data, train_size=config.train_size, seed=config.seed, report=report)
+    with _alone(config, name) as run:
+        show_plan(name, look_up(name), config, images, console)
+        jobs = _jobs(run, config, name, value, twin)
+        with TrainingProgress(len(jobs), config.epochs, console) as progress:
+            for job in jobs:
+                progress.begin(f"{job.label}, seed {job.seed}")
+                _train(run, config, budget, job, progress)
+    trials = run.trials
+    if not trials["status"].eq("COMPLETE").any():
+        raise OdenasError(f"no training of {name} succeeded: {trials['stop_reason'].iloc[-1]}; see {run.path}")
+    return run
+
+
+def parameter_budget(config: SearchConfig, value: Scheme) -> int:
+    """Return the number of parameters of the named network, those of its scheme left out: what `build` is to meet.
+
+    With this budget `build` finds the very widths of the network, and for its twin the nearest ones.
+    """
+    data_set = DATASETS[config.data]
+    with torch.device("meta"):
+        network = build(value, config.depth, data_set.classes, data_set.channels, width=config.width)
+    scheme_own = sum(parameter.numel() for parameter in network.weights.parameters())
+    return sum(parameter.numel() for parameter in network.parameters()) - scheme_own
+
+
+@contextmanager
+def _alone(config: SearchConfig, name: str) -> Iterator[Run]:
+    """Make or open the run folder, for this process alone.
+
+    Raises:
+        OdenasError: another process works in it, or it is another network's.
+    """
+    run = open_run(config)
+    lock = FileLock(run.path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OdenasError(f"`--run` is {run.path}, where another process is at work; wait for it or stop it") from None
+    try:
+        others = run.trials["label"].loc[lambda labels: labels != name]
+        if len(others):
+            raise OdenasError(
+                f"`--run` is {run.path}, which holds trainings of {others.iloc[0]}; choose another folder"
+            )
+        yield run
+    finally:
+        lock.release()
+
+
+def _jobs(run: Run, config: SearchConfig, name: str, value: Scheme, twin: bool) -> list[Job]:
+    """Return the trainings that the run folder does not hold, seed by seed, so that pairs are finished first."""
+    jobs = []
+    for number in range(config.trials):
+        seed = config.seed + number
+        jobs.append(Job(name, "baseline", value, seed, number, run.checkpoint(number)))
+        if twin:
+            path = run.checkpoint(number).with_name(f"twin-{number:05d}.safetensors")
+            jobs.append(Job(f"twin of {name}", "twin", value.twin(), seed, None, path, twin_of=name))
+    past = run.confirmations
+    done = set(zip(past["label"], past["seed"], strict=True))
+    return [job for job in jobs if (job.label, job.seed) not in done]
+
+
+def _train(run: Run, config: SearchConfig, budget: int, job: Job, progress: TrainingProgress) -> None:
+    """Train one network to the end, or go on with it, and record all of it."""
+    task = {
+        "config": config.resolved(),
+        "params": budget,
+        "scheme": job.scheme.to_dict(),
+        "seed": job.seed,
+        "checkpoint": str(job.checkpoint.absolute()),
+    }
+    row: dict[str, Any] = {
+        "number": job.number,
+        "label": job.label,
+        "status": "RUNNING",
+        "epochs": 0,
+        "budget": config.epochs,
+        "data": config.data,
+        "seed": job.seed,
+        "depth": layers(config.depth, job.scheme),
+        **scheme_fields(job.scheme),
+        "started": now(),
+        **provenance(run),
+    }
+    failures: list[dict[str, Any]] = []
+
+    def report(told: dict[str, Any]) -> None:
+        if "failure" in told:
+            failures.append(told)
+            return
+        row.update(told["fields"])
+        for epoch in told["rows"]:
+            row.update({name: epoch[name] for name in ("validation_error", "validation_loss", "train_loss")})
+            row.update(epochs=epoch["epoch"], seconds=row.get("seconds", 0.0) + epoch["seconds"])
+            if job.number is not None:
+                run.record_epoch({"number": job.number, "finished": now(), **epoch})
+        if job.number is not None and told["coefficients"]:
+            run.record_coefficients(job.number, told["epoch"], told["coefficients"])
+        if told["rows"]:
+            progress.epoch(told["rows"][-1])
+
+    def record() -> None:
+        if job.number is not None:
+            run.record_trial(row)
+
+    record()
+    try:
+        train_trial(task, report)
+        test = {} if failures else {"test_error": _test_error(config, task, job)}
+    except BaseException:  # Ctrl-C too: the folder tells how far it came
+        record()
+        raise
+    unforeseen = bool(failures) and "errno" in failures[0]
+    end = {"status": "COMPLETE", "stop_reason": "budget reached"}
+    if failures:
+        end = {"status": "FAIL", "stop_reason": failures[0]["reason"], "failure": failures[0]["failure"]}
+    row.update(end, finished=now())
+    kept = job.number is not None and not failures
+    row["checkpoint"] = str(job.checkpoint.relative_to(run.path)) if kept else None
+    record()
+    if unforeseen:  # no property of the network, so that the same command tries again
+        raise OdenasError(f"the training of {job.label} with seed {job.seed} stopped: {failures[0]['reason']}")
+    confirmation = {name: entry for name, entry in row.items() if name in CONFIRMATIONS}
+    run.record_confirmation(confirmation | test | {"number": None, "role": job.role, "twin_of": job.twin_of})
+    if not kept:
+        job.checkpoint.unlink(missing_ok=True)
+    progress.end()
+
+
+def _test_error(config: SearchConfig, task: dict[str, Any], job: Job) -> float:
+    """Return the error in percent on the test images of the network that training left."""
+    network: SchemeNetwork = make_network(config, task, job.scheme)
+    saved = read_checkpoint(job.checkpoint)
+    if saved is None:
+        raise OdenasError(f"`--run` holds {job.checkpoint}, which cannot be read")
+    network.load_state_dict(network_state(saved[0]))
+    place = torch.device(device(config))
+    network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return evaluate(network, to(load_test(config.data), place), DATASETS[config.data])[1]

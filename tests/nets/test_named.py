@@ -1,0 +1,152 @@
+"""The published networks by name: what each is, how many parameters, by which recipe."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from odenas.nets import build, coefficients, parameters
+from odenas.nets.branch import BLOCKS
+from odenas.nets.named import NETWORKS, look_up, named
+from odenas.results import published
+from odenas.space import OdenasError, scheme, schemes
+
+LIVE = {20: 273_475 - 1091, 32: 467_913 - 1091, 44: 662_351 - 1091, 56: 856_789 - 1091, 110: 1_731_760 - 1091}
+"""Parameters of the classes of LM-ResNet's authors that a gradient reaches; tests/nets/test_build.py explains 1091."""
+
+LIVE_164 = 1_703_725
+# Their first convolution has 16 channels, the first block's 1×1 convolution reads those, and its shortcut is a norm and
+# a 1×1 convolution to 64 channels. Here the first convolution has 64 channels and the shortcut is the identity.
+WIDER_STEM = 3 * 9 * (64 - 16) + 2 * (64 - 16) + 16 * (64 - 16) - (2 * 16 + 16 * 64)
+
+
+@cache
+def on_meta(name: str, **shape: int) -> Any:
+    with torch.device("meta"):
+        return named(name, **shape).eval()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_row_is_a_network_of_its_depth(name: str) -> None:
+    row, network = NETWORKS[name], on_meta(name, classes=7, channels=1)
+    blocks = sum(map(len, network.architecture["branches"]))
+    assert BLOCKS[row.scheme.blocks.kind].layers * blocks + 2 == row.depth
+    assert re.search(rf"[a-z]{row.depth}(_sd)?$", name)
+    assert network.architecture["widths"][0] == row.width
+    if row.depth < 1000:
+        assert network(torch.empty(2, 1, 9, 9, device="meta")).shape == (2, 7)
+
+
+@pytest.mark.parametrize("depth", LIVE)
+def test_parameters_are_those_of_the_authors_that_learn(depth: int) -> None:
+    assert parameters(on_meta(f"lm_resnet{depth}")) == LIVE[depth]
+    learned = 3 * ((depth - 2) // 6 - 1)
+    assert parameters(on_meta(f"preact_resnet{depth}")) == LIVE[depth] - learned
+
+
+def test_bottlenecks_have_the_parameters_of_the_authors_but_for_the_first_convolution() -> None:
+    assert parameters(on_meta("lm_resnet164")) == LIVE_164 + WIDER_STEM
+    assert parameters(on_meta("preact_resnet164")) == LIVE_164 + WIDER_STEM - 3 * 17
+
+
+@pytest.mark.parametrize("name", [name for name, row in NETWORKS.items() if row.published])
+def test_the_published_number_is_of_this_network(name: str) -> None:
+    row, table = NETWORKS[name], published()
+    known = table[(table["network"] == row.published) & (table["data"] == "cifar10")]
+    assert len(known)
+    assert set(known["depth"]) == {row.depth}
+    assert set(known["scheme"]) == {"lm" if name.startswith("lm") else "euler"}
+    assert all(abs(parameters(on_meta(name)) / count - 1) < 0.02 for count in known["params"].dropna())
+
+
+@pytest.mark.parametrize(
+    ("name", "last"), [("preact_resnet110_sd", 0.5), ("lm_resnet56_sd", 0.8), ("lm_resnet110_sd", 0.5)]
+)
+def test_stochastic_depth_keeps_the_last_block_with_probability_p_L(name: str, last: float) -> None:
+    rates = [rate for row in on_meta(name).architecture["rates"] for rate in row]
+    assert (rates[0], rates[-1]) == (0, pytest.approx(1 - last))
+    plain = on_meta(name.removesuffix("_sd")).architecture
+    assert {**on_meta(name).architecture, "rates": None, "noise": None} == {**plain, "rates": None, "noise": None}
+
+
+def test_momentum_resnet_follows_the_velocity() -> None:
+    """v ← 0.9 v + 0.1 f(x), x ← x + v with v = 0 after the first block of every stage."""
+    torch.manual_seed(0)
+    network: Any = named("momentum_resnet18").eval()
+    images = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        x = network.stem(images)
+        for stage in network.stages:
+            x = stage.shortcut(x) + stage.first(x.clone())
+            velocity = 0.9 * torch.zeros_like(x) + (1 - 0.9) * stage.blocks[0][0](x.clone())
+            x = x + velocity
+        expected = network.head(network.activation(network.norm(x)).mean((2, 3)))
+        assert torch.allclose(network(images), expected, atol=1e-5)
+    assert network.architecture["widths"] == [64, 128, 256, 512]
+
+
+def test_midpoint_and_leapfrog_step_as_they_are_called() -> None:
+    steps = {}
+    for name in ("midpoint_resnet26", "leapfrog_resnet26"):
+        rows = [row for row in coefficients(named(name)) if row["block"] == 3]
+        steps[name] = {(row["symbol"], row["index"]): row["value"] for row in rows if row["stage"] == 0}
+    assert {key: value for key, value in steps["midpoint_resnet26"].items() if value} == {("V", 1): 1, ("B", 0): 2}
+    leapfrog = {key: value for key, value in steps["leapfrog_resnet26"].items() if value}
+    assert leapfrog == {("V", 0): 2, ("V", 1): -1, ("B", 0): 1}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_recipes_are_those_of_the_papers(name: str) -> None:
+    recipe = NETWORKS[name].recipe
+    falls = {"_sd": (500, (250, 375)), "t18": (220, (180,))}.get(name[-3:], (160, (80, 120)))
+    rate, decay = (0.01, 5e-4) if name.startswith("momentum") else (0.1, 1e-4)
+    assert (recipe.epochs, recipe.milestones) == falls
+    assert (recipe.learning_rate, recipe.weight_decay, recipe.momentum, recipe.batch_size) == (rate, decay, 0.9, 128)
+    assert recipe.source
+
+
+@pytest.mark.parametrize("name", ["ab2-20", "rk4-14", "lm-14", "stochastic_depth-14"])
+def test_a_scheme_and_a_depth_are_a_name(name: str) -> None:
+    value, depth = name.split("-")
+    states = []
+    torch.manual_seed(1)
+    states.append(named(name, 5, 1).state_dict())
+    torch.manual_seed(1)
+    states.append(build(scheme(value), int(depth), 5, 1).state_dict())
+    assert list(states[0]) == list(states[1])
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
+
+
+def test_the_rule_hides_no_row_and_every_scheme_fits_it() -> None:
+    assert not any("-" in name for name in [*NETWORKS, *schemes()])
+    for name in schemes():
+        assert look_up(f"{name}-38").scheme == scheme(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lm_resnet21", r"`NAME` is 'lm_resnet21', .*; did you mean 'lm_resnet20'\?$"),
+        ("lm_resnet1000", r"`NAME` is 'lm_resnet1000', .*; did you mean 'lm_resnet164'\?$"),
+        ("lm_resnet100_sd", r"`NAME` is 'lm_resnet100_sd', .*; did you mean 'lm_resnet110_sd'\?$"),
+        ("LM-ResNet-20", "`NAME` is 'LM-ResNet-20', but must be one of preact_resnet20, .* such as rk4-38"),
+        ("ab9-20", r"`NAME` is 'ab9-20', .*; did you mean 'ab[2-5]-20'\?$"),
+        ("rk4", r"`NAME` is 'rk4', .*; did you mean 'rk4-20'\?$"),
+        ("rk4-37", "`depth` is 37, but must be 6n [+] 2 .* the nearest is 38$"),
+        ("ab2-8", "`depth` is 8 with 1 blocks a stage, .*depth 14"),
+        ("ab2--20", "`NAME` is 'ab2--20'"),
+        ("ab2-20\n", "`NAME` is 'ab2-20.n'"),
+        ("", "`NAME` is ''"),
+        (3, "`NAME` is 3"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_name_is_answered_in_one_line(name: Any, message: str) -> None:
+    with pytest.raises(OdenasError) as caught:
+        named(name)
+    assert re.match(message, str(caught.value)), str(caught.value)
+    assert "\n" not in str(caught.value)
