@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from odenas.nets import branch, combine, noise, residual, standalone, weights
+from odenas.nets import branch, combine, integrator, noise, residual, standalone, weights
 from odenas.nets.branch import BLOCKS
 from odenas.nets.build import SchemeNetwork, parameters
 from odenas.nets.coefficients import LearnedWeights, coefficients
@@ -27,6 +27,9 @@ from odenas.nets.source import standalone_source
 from odenas.nets.weights import TableWeights
 from odenas.space.description import describe
 from odenas.space.errors import OdenasError
+
+MODULES = [combine, weights, branch, noise, integrator, residual, standalone]
+"""What an exported network is made of, each needing only those before it."""
 
 TOLERANCES = {"float32": 1e-6, "float64": 1e-12}
 """Largest difference of the exported network's logits, relative to the largest logit."""
@@ -106,7 +109,9 @@ def export(
     except OSError as error:
         raise OdenasError(f"`--out` is {folder}, which cannot be made: {error.strerror}") from None
     try:
-        source = standalone_source([combine, weights, branch, noise, residual, standalone], _docstring(config))
+        source = standalone_source(
+            [combine, weights, branch, noise, integrator, residual, standalone], _docstring(config)
+        )
         (building / "net.py").write_text(source, encoding="utf-8")
         save_file(_state(network, constant), building / "model.safetensors")
         _write(building / "config.json", config)

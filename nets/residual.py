@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from odenas.nets.branch import ACTIVATIONS, BLOCKS, Shortcut
-from odenas.nets.combine import combine, pairs
+from odenas.nets.integrator import advance
 from odenas.nets.noise import NOISES, QUIET
 from odenas.nets.weights import EULER, Step, reach
 
@@ -96,16 +96,10 @@ class Stage(nn.Module):
         euler = [EULER] * (self.count - len(steps))
         for index, step in enumerate(chain(euler, steps)):
             noise = self.noises[index] if self.training else QUIET
-            evaluated: list[Tensor | None] = []
-            for i, (A, U, W) in enumerate(zip(step.A, step.U, step.W, strict=True)):
-                # The very first branch reads the states as they were before, and changes the shape itself.
-                stage = combine(chain(pairs(U, history or states), pairs(W, slopes), pairs(A, evaluated)))
-                history = ()
-                evaluated.append(noise.slope(self._branch(index, i), stage))
-                slopes = slopes or [evaluated[0]] * len(step.R)
-            B = noise.weights(step.B, states[0])
-            state = noise.state(combine(chain(pairs(step.V, states), pairs(step.R, slopes), pairs(B, evaluated))))
-            states, slopes = [state, *states], [evaluated[0], *slopes]
+            branches = [self._branch(index, i) for i in range(len(step.B))]
+            # The very first branch reads the states as they were before, and changes the shape itself.
+            state, slopes = advance(step, states, slopes, branches, noise, () if index else history)
+            states = [state, *states]
             if index == 0 and start == "copy":
                 # History begins here; the earlier slopes are the first one of the next step.
                 states, slopes = [state] * kept[0], []

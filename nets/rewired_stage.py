@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
 
 from odenas.nets.backbone_blocks import RESIDUALS, kind
 from odenas.nets.coefficients import tableau_of
-from odenas.nets.combine import Weight, combine, pairs
+from odenas.nets.combine import Weight
+from odenas.nets.integrator import advance
 from odenas.nets.noise import NOISES, QUIET
 from odenas.nets.weights import EULER, Step, reach
 from odenas.space.errors import OdenasError
@@ -101,17 +101,11 @@ class Stage:
         if earlier and earlier[0].shape != x.shape:
             before, now = tuple(earlier[0].shape), tuple(x.shape)
             raise OdenasError(f"`{path}` is given a state of shape {now}, but the one before in its stage had {before}")
-        evaluated: list[Tensor | None] = []
-        for A, U, W in zip(step.A, step.U, step.W, strict=True):
-            stage = combine(chain(pairs(U, [x, *earlier]), pairs(W, slopes), pairs(A, evaluated)))
-            evaluated.append(noise.slope(branch, stage))
-            slopes = slopes or [evaluated[0]] * len(step.R)
         carry = getattr(block, shortcut) if shortcut else None
         states = [x if carry is None else carry(x), *earlier]
-        B = noise.weights(step.B, states[0])
-        state = noise.state(combine(chain(pairs(step.V, states), pairs(step.R, slopes), pairs(B, evaluated))))
+        state, slopes = advance(step, states, slopes, [branch] * len(step.B), noise, [x, *earlier])
         # The newest state comes back as the next x: hooks may have changed it.
-        frame.states, frame.slopes = states[: frame.kept[0] - 1], [evaluated[0], *slopes][: frame.kept[1]]
+        frame.states, frame.slopes = states[: frame.kept[0] - 1], slopes[: frame.kept[1]]
         # What was dropped left nothing but the state itself, which an activation in place must not overwrite.
         return state.clone() if any(state is each for each in states) else state
 
