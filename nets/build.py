@@ -15,12 +15,13 @@ from odenas.nets.coefficients import LearnedWeights, constant_weights, tableau_o
 from odenas.nets.partitioned import PartitionedNetwork, evaluations, kicks_in_turn, own_half_branches
 from odenas.nets.residual import ResidualNetwork, own_branches
 from odenas.nets.weights import TableWeights
+from odenas.space.blocks import STAGES
 from odenas.space.errors import OdenasError
 from odenas.space.partitioned_tableau import Partitioned
 from odenas.space.scheme import Scheme
 from odenas.space.tableau import Tableau
 
-STAGES, DEPTH = 3, 20
+DEPTH = 20
 TOLERANCE = 0.01
 """A budget of parameters counts as met within this share; among the widths that meet it, the most regular are taken."""
 

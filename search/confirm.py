@@ -16,7 +16,7 @@ from odenas.results import Run, leaderboard
 from odenas.search.config import SearchConfig
 from odenas.search.ledger import now, provenance
 from odenas.search.progress import Progress
-from odenas.search.trial import retrain
+from odenas.search.trial import retrain, task_for
 from odenas.space import Scheme, describe, scheme
 
 
@@ -90,8 +90,7 @@ def _in_parallel(
     while waiting or running:
         while waiting and len(running) < workers:
             value, seed = waiting.pop()
-            task = {"config": config.resolved(), "params": params, "scheme": value.to_dict(), "seed": seed}
-            running[remote.remote(task)] = (value, seed), now()
+            running[remote.remote(task_for(config, params, value, seed))] = (value, seed), now()
         (done,), _ = ray.wait(list(running))
         job, started = running.pop(done)
         try:

@@ -28,8 +28,8 @@ from odenas.search.progress import Progress
 from odenas.search.trial import depth_of
 from odenas.search.tune import run_trials, workers
 from odenas.space import Blocks, OdenasError, Scheme, scheme
+from odenas.space.blocks import STAGES
 from odenas.space.multistep import adams_bashforth
-from odenas.space.network_space import STAGES
 
 
 def search(config: SearchConfig, console: Console | None = None) -> Run:
@@ -114,23 +114,36 @@ def versions() -> dict[str, str]:
 
 
 @contextmanager
-def _recording(config: SearchConfig) -> Iterator[Run]:
-    """Open the run folder for this process alone, and send what the libraries log to it and not to the console."""
+def exclusive(config: SearchConfig, at_work: str) -> Iterator[Run]:
+    """Make or open the run folder for this process alone; `at_work` says what holds it, where another does.
+
+    Raises:
+        OdenasError: another process works in it, or `open_run` refuses it.
+    """
     run = open_run(config)
     lock = FileLock(run.path / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise OdenasError(f"`--run` is {run.path}, where another search is running; wait for it or stop it") from None
-    optuna.logging.disable_default_handler()
-    optuna.logging.enable_propagation()
-    handler = logging.FileHandler(run.log, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
+        raise OdenasError(f"`--run` is {run.path}, where {at_work}; wait for it or stop it") from None
     try:
         yield run
     finally:
-        root.removeHandler(handler)
-        handler.close()
         lock.release()
+
+
+@contextmanager
+def _recording(config: SearchConfig) -> Iterator[Run]:
+    """Open the run folder for this process alone, and send what the libraries log to it and not to the console."""
+    with exclusive(config, "another search is running") as run:
+        optuna.logging.disable_default_handler()
+        optuna.logging.enable_propagation()
+        handler = logging.FileHandler(run.log, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+        root = logging.getLogger()
+        root.addHandler(handler)
+        try:
+            yield run
+        finally:
+            root.removeHandler(handler)
+            handler.close()

@@ -74,22 +74,8 @@ class Ledger:
         trial, value = self._new_scheme()
         self._trials[number] = trial
         draw = Draw(number, trial_seed(self.config.seed, number), value)
-        self._record(
-            {
-                "number": draw.number,
-                "label": describe(value),
-                "status": "RUNNING",
-                "epochs": 0,
-                "budget": self.config.epochs,
-                "data": self.config.data,
-                "seed": draw.seed,
-                "depth": layers(self.config.depth, value),
-                **scheme_fields(value),
-                "draw": json.dumps(trial.params),
-                "started": now(),
-                **provenance(self.run),
-            }
-        )
+        row = first_row(self.run, self.config, number, describe(value), value, draw.seed)
+        self._record(row | {"draw": json.dumps(trial.params)})
         return draw
 
     def report(self, number: int, epochs: Sequence[Mapping[str, Any]], **fields: Any) -> None:
@@ -192,6 +178,25 @@ def make_sampler(config: SearchConfig, past: int) -> optuna.samplers.BaseSampler
         "qmc": lambda: optuna.samplers.QMCSampler(seed=seed, warn_independent_sampling=False),
     }
     return samplers[config.sampler]()  # type: ignore[no-any-return]
+
+
+def first_row(
+    run: Run, config: SearchConfig, number: int | None, label: str, value: Scheme, seed: int
+) -> dict[str, Any]:
+    """Return the columns of a training that begins."""
+    return {
+        "number": number,
+        "label": label,
+        "status": "RUNNING",
+        "epochs": 0,
+        "budget": config.epochs,
+        "data": config.data,
+        "seed": seed,
+        "depth": layers(config.depth, value),
+        **scheme_fields(value),
+        "started": now(),
+        **provenance(run),
+    }
 
 
 def scheme_fields(value: Scheme) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from odenas.nets import SchemeNetwork, build
@@ -19,13 +18,13 @@ from odenas.results.columns import CONFIRMATIONS
 from odenas.search.config import SearchConfig
 from odenas.search.data import DATASETS, load_test
 from odenas.search.data import load as load_data
-from odenas.search.driver import open_run
-from odenas.search.ledger import now, provenance, scheme_fields
+from odenas.search.driver import exclusive
+from odenas.search.ledger import first_row, now
 from odenas.search.recipe import Recipe
 from odenas.search.train import evaluate, network_state, to
 from odenas.search.training_progress import TrainingProgress
 from odenas.search.training_report import show_plan
-from odenas.search.trial import device, layers, make_network, read_checkpoint, train_trial
+from odenas.search.trial import device, make_network, read_checkpoint, task_for, train_trial
 from odenas.space import OdenasError, Scheme
 from odenas.space.errors import integer, unknown
 
@@ -156,21 +155,13 @@ def _alone(config: SearchConfig, name: str) -> Iterator[Run]:
     Raises:
         OdenasError: another process works in it, or it is another network's.
     """
-    run = open_run(config)
-    lock = FileLock(run.path / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OdenasError(f"`--run` is {run.path}, where another process is at work; wait for it or stop it") from None
-    try:
+    with exclusive(config, "another process is at work") as run:
         others = run.trials["label"].loc[lambda labels: labels != name]
         if len(others):
             raise OdenasError(
                 f"`--run` is {run.path}, which holds trainings of {others.iloc[0]}; choose another folder"
             )
         yield run
-    finally:
-        lock.release()
 
 
 def _jobs(run: Run, config: SearchConfig, name: str, value: Scheme, twin: bool) -> list[Job]:
@@ -189,26 +180,8 @@ def _jobs(run: Run, config: SearchConfig, name: str, value: Scheme, twin: bool) 
 
 def _train(run: Run, config: SearchConfig, budget: int, job: Job, progress: TrainingProgress) -> None:
     """Train one network to the end, or go on with it, and record all of it."""
-    task = {
-        "config": config.resolved(),
-        "params": budget,
-        "scheme": job.scheme.to_dict(),
-        "seed": job.seed,
-        "checkpoint": str(job.checkpoint.absolute()),
-    }
-    row: dict[str, Any] = {
-        "number": job.number,
-        "label": job.label,
-        "status": "RUNNING",
-        "epochs": 0,
-        "budget": config.epochs,
-        "data": config.data,
-        "seed": job.seed,
-        "depth": layers(config.depth, job.scheme),
-        **scheme_fields(job.scheme),
-        "started": now(),
-        **provenance(run),
-    }
+    task = task_for(config, budget, job.scheme, job.seed, job.checkpoint)
+    row = first_row(run, config, job.number, job.label, job.scheme, job.seed)
     failures: list[dict[str, Any]] = []
 
     def report(told: dict[str, Any]) -> None:

@@ -62,6 +62,14 @@ def train_trial(task: Mapping[str, Any], report: Report) -> None:
         report(_failure(len(rows), reason, text) | {"errno": getattr(error, "errno", None)})
 
 
+def task_for(
+    config: SearchConfig, params: int, scheme: Scheme, seed: int, checkpoint: Path | None = None
+) -> dict[str, Any]:
+    """Return what `train_trial` and `retrain` need, JSON-ready; the latter keeps no checkpoint."""
+    task = {"config": config.resolved(), "params": params, "scheme": scheme.to_dict(), "seed": seed}
+    return task if checkpoint is None else task | {"checkpoint": str(checkpoint.absolute())}
+
+
 def retrain(task: Mapping[str, Any]) -> dict[str, Any]:
     """Train one scheme to its budget and return the columns of a confirmation, the test error among them."""
     config = SearchConfig(**task["config"])

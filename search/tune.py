@@ -14,9 +14,9 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.tune.search import Searcher
 
 from odenas.search.config import SearchConfig
-from odenas.search.ledger import Draw, Ledger
+from odenas.search.ledger import Ledger
 from odenas.search.progress import Progress
-from odenas.search.trial import train_trial
+from odenas.search.trial import task_for, train_trial
 from odenas.space import OdenasError
 
 RETRIES = 1
@@ -39,7 +39,9 @@ class LedgerSearcher(Searcher):
             return Searcher.FINISHED
         self.numbers[trial_id] = draw.number
         self.progress.update()
-        return {"number": draw.number, "task": task(self.ledger, draw, self.params)}
+        config, checkpoint = self.ledger.config, self.ledger.run.checkpoint(draw.number)
+        task = task_for(config, self.params, draw.scheme, draw.seed, checkpoint)
+        return {"number": draw.number, "task": task}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note what a trial reports after an epoch."""
@@ -131,17 +133,6 @@ def make_scheduler(ledger: Ledger) -> TrialScheduler:
         for row in rows.sort_values("epoch").to_dict("records"):
             scheduler.on_trial_result(nobody, past, {"epoch": row["epoch"], "objective": row["validation_error"]})
     return scheduler
-
-
-def task(ledger: Ledger, draw: Draw, params: int) -> dict[str, Any]:
-    """Return what a worker needs to train a draw, JSON-ready."""
-    return {
-        "config": ledger.config.resolved(),
-        "params": params,
-        "scheme": draw.scheme.to_dict(),
-        "seed": draw.seed,
-        "checkpoint": str(ledger.run.checkpoint(draw.number).absolute()),
-    }
 
 
 def workers(config: SearchConfig, resources: dict[str, float]) -> int:

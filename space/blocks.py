@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from odenas.space.errors import OdenasError, integer, one_of
 
+STAGES = 3
+"""Stages of a network for small images, where nothing else says how many (He et al. 2016)."""
+
 BLOCKS = {
     "basic": "norm, activation, 3×3 convolution, twice (He et al. 2016, Identity Mappings, fig. 4e)",
     "bottleneck": "norm, activation, convolution, three times: 1×1 to a quarter of the channels, 3×3, 1×1 back "

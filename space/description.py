@@ -7,6 +7,7 @@ from functools import cache
 
 from odenas.space.blocks import Blocks
 from odenas.space.catalogue import CATALOGUE
+from odenas.space.integrate import EULER
 from odenas.space.scheme import Scheme
 from odenas.space.stochasticity import Stochasticity
 from odenas.space.tableau import Tableau
@@ -38,9 +39,6 @@ def describe(value: Scheme) -> str:
     if noise.kind != "none" and noise != named.stochasticity:
         added.append(NOISES[noise.kind].format(noise.rate) + (" throughout" if noise.growth == "constant" else ""))
     return ", ".join([*parts, *filter(None, added)])
-
-
-EULER = Tableau.multistep((1,), (1,))
 
 
 @cache

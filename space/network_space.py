@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from odenas.space.ask import Ask, Interval
-from odenas.space.blocks import ACTIVATIONS, BLOCKS, Blocks
+from odenas.space.blocks import ACTIVATIONS, BLOCKS, STAGES, Blocks
 from odenas.space.scheme import TYINGS, Scheme
 from odenas.space.stochasticity import GROWTHS, STOCHASTICITIES, Stochasticity
 
-STAGES = 3
 RATES: dict[str, Interval] = {
     "depth": (0.05, 0.5),
     "shake": (0.1, 1.0),

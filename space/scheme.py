@@ -15,7 +15,7 @@ from odenas.space.blocks import Blocks
 from odenas.space.coefficients import MARGIN, Coefficients
 from odenas.space.errors import OdenasError, one_of, table
 from odenas.space.feasible import reflections_from_states
-from odenas.space.integrate import integrate
+from odenas.space.integrate import EULER, integrate
 from odenas.space.order import error_constant, order
 from odenas.space.partitioned import Partitioned
 from odenas.space.stability import imaginary_interval, real_interval
@@ -37,7 +37,6 @@ ADDED: dict[str, dict[str, Any]] = {
     "coefficients": {"bound": MARGIN, "target": ()},
     "stochasticity": {"growth": "linear"},
 }
-EULER = Tableau.multistep((1,), (1,))
 
 SCALES = {
     "consistent": "the slopes' weights are the tableau's, so that the scheme approximates x' = f",
