@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from odenas.nets.combine import Weight
-from odenas.nets.residual import ResidualNetwork
+from odenas.nets.stepper import stepper_of
 from odenas.nets.weights import Step, TableWeights, unroll, varying
 from odenas.space.errors import OdenasError
 from odenas.space.feasible import reflections_from_states, slopes_of_order, states_from_reflections
@@ -148,15 +148,17 @@ def constant_weights(scheme: Scheme, steps: Sequence[int]) -> TableWeights:
     return weights
 
 
-def coefficients(network: ResidualNetwork, varying_only: bool = False) -> list[dict[str, Any]]:
+def coefficients(network: nn.Module, varying_only: bool = False) -> list[dict[str, Any]]:
     """Return the weights of every step: stage, block, symbol, index, channel (or None) and value, in a flat list.
 
-    Blocks are counted from 0 in each stage; those before the first step of the scheme have none. With `varying_only`,
+    Blocks are counted from 0 in each stage; those before the first step of the scheme have none. In a rewired network
+    the stages are those that step by the scheme, and a block of two branches counts as two. With `varying_only`,
     weights that are the same fixed number for all steps are left out.
     """
     rows = []
-    for stage, blocks in enumerate(network.architecture["branches"]):
-        steps = network.weights(stage, torch.float64)
+    stepper = stepper_of(network)
+    for stage, blocks in enumerate(stepper.architecture["branches"]):
+        steps = stepper.weights(stage, torch.float64)
         for block, step in enumerate(steps, start=len(blocks) - len(steps)):
             for symbol in ("V", "R", "B"):
                 for index, entry in enumerate(getattr(step, symbol)):

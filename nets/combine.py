@@ -28,7 +28,9 @@ def combine(terms: Iterable[tuple[Weight, Tensor | None]]) -> Tensor:
 
 def add(terms: Sequence[tuple[Weight, Tensor]]) -> Tensor:
     """Return Σ weight × tensor, one pass for each term; a term of weight 1 comes first, at no cost."""
-    (weight, total), *rest = sorted(terms, key=lambda term: isinstance(term[0], Tensor) or term[0] != 1)
+    # Not sorted by that: in a compiled graph a number may be a symbol, whose comparison has no order.
+    ones = [term for term in terms if not isinstance(term[0], Tensor) and term[0] == 1]
+    (weight, total), *rest = [*ones, *(term for term in terms if isinstance(term[0], Tensor) or term[0] != 1)]
     fresh = isinstance(weight, Tensor) or weight != 1
     if fresh:
         total = total * weight

@@ -18,18 +18,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from odenas.nets import branch, combine, integrator, noise, residual, standalone, weights
-from odenas.nets.branch import BLOCKS
-from odenas.nets.build import SchemeNetwork, parameters
+from odenas.nets import standalone
+from odenas.nets.blocks import BLOCKS
 from odenas.nets.coefficients import LearnedWeights, coefficients
-from odenas.nets.partitioned import PartitionedNetwork
-from odenas.nets.source import standalone_source
+from odenas.nets.network import SchemeNetwork, parameters
+from odenas.nets.source import modules_of, standalone_source
 from odenas.nets.weights import TableWeights
 from odenas.space.description import describe
 from odenas.space.errors import OdenasError
-
-MODULES = [combine, weights, branch, noise, integrator, residual, standalone]
-"""What an exported network is made of, each needing only those before it."""
 
 TOLERANCES = {"float32": 1e-6, "float64": 1e-12}
 """Largest difference of the exported network's logits, relative to the largest logit."""
@@ -74,20 +70,19 @@ def export(
         provenance: anything JSON-ready that says where the network comes from.
 
     Raises:
-        OdenasError: the folder holds something or cannot be written, the exported network differs, or the network steps
-            by a partitioned method.
+        OdenasError: the folder holds something or cannot be written, or the exported network differs.
     """
-    if isinstance(network, PartitionedNetwork):
-        raise OdenasError("`network` steps by a partitioned method, but an export needs one that steps by a tableau")
     folder = Path(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OdenasError(f"`--out` is {folder}, which exists already; an export needs a new or empty folder")
     scheme, channels = network.scheme, network.architecture["channels"]
-    constant = network.weights.frozen() if isinstance(network.weights, LearnedWeights) else network.weights
-    assert isinstance(constant, TableWeights)
+    constant: TableWeights | None = getattr(network, "weights", None)
+    if isinstance(constant, LearnedWeights):
+        constant = constant.frozen()
     config = {
         "architecture": network.architecture,
-        "weights": {"table": constant.table, "steps": constant.steps, "channels": constant.channels},
+        "output": network.output,
+        "weights": constant and {"table": constant.table, "steps": constant.steps, "channels": constant.channels},
         "preprocessing": {
             "size": size,
             "mean": list(mean or [0.0] * channels),
@@ -109,10 +104,7 @@ def export(
     except OSError as error:
         raise OdenasError(f"`--out` is {folder}, which cannot be made: {error.strerror}") from None
     try:
-        source = standalone_source(
-            [combine, weights, branch, noise, integrator, residual, standalone], _docstring(config)
-        )
-        (building / "net.py").write_text(source, encoding="utf-8")
+        (building / "net.py").write_text(_source(network, _docstring(config)), encoding="utf-8")
         save_file(_state(network, constant), building / "model.safetensors")
         _write(building / "config.json", config)
         config["parity"] = differences = _differences(network, building, size)
@@ -128,6 +120,13 @@ def export(
     return differences
 
 
+def _source(network: SchemeNetwork, docstring: str) -> str:
+    """Return net.py: the modules of the network's class, and `load` of it."""
+    made = type(network)
+    modules = modules_of(made.__module__, standalone.__name__)
+    return standalone_source(modules, docstring).replace("NETWORK: Any = SchemeNetwork", f"NETWORK = {made.__name__}")
+
+
 def _steps(network: SchemeNetwork) -> list[dict[str, Any]]:
     """Return the weights of every step, to be read: a number for each, or a list over the channels."""
     steps: dict[tuple[int, int], dict[str, Any]] = {}
@@ -138,9 +137,11 @@ def _steps(network: SchemeNetwork) -> list[dict[str, Any]]:
     return list(steps.values())
 
 
-def _state(network: SchemeNetwork, constant: TableWeights) -> dict[str, Tensor]:
-    state = {name: value for name, value in network.state_dict().items() if not name.startswith("weights.")}
-    state |= {f"weights.{name}": value for name, value in constant.state_dict().items()}
+def _state(network: SchemeNetwork, constant: TableWeights | None) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = network.state_dict()
+    if constant is not None:
+        state = {name: value for name, value in state.items() if not name.startswith("weights.")}
+        state |= {f"weights.{name}": value for name, value in constant.state_dict().items()}
     return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
 

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from odenas.nets.build import SchemeNetwork, build
+from odenas.nets.build import build
+from odenas.nets.network import SchemeNetwork
 from odenas.space.blocks import Blocks
 from odenas.space.catalogue import scheme, schemes
 from odenas.space.errors import OdenasError

@@ -11,15 +11,15 @@ Symplectic Euler, y ← y + f(z), z ← z + g(y), is RevNet (Gomez et al. 2017).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from odenas.nets.branch import BLOCKS
+from odenas.nets.blocks import BLOCKS
 from odenas.nets.combine import combine, pairs
 from odenas.nets.noise import NOISES, QUIET, Noise
-from odenas.nets.residual import ResidualNetwork, Stage
+from odenas.nets.residual import ResidualNetwork, Stage, carrier
 from odenas.nets.reversible import Kick, kicked, recomputed, unkicked
 from odenas.nets.weights import Step
 
@@ -54,37 +54,65 @@ def own_half_branches(method: Method, steps: int, tying: str) -> int:
     return sum(ROWS[tying](steps, [half for _, half in evaluations(method)]))
 
 
+def enters_by_block(block: str, shortcut: str) -> bool:
+    """Return whether a stage begins with a plain residual block: where a block may change the shape, and projects."""
+    return shortcut == "projection" and not BLOCKS[block].keeps_shape
+
+
+def signed(method: Method, block: str) -> Method:
+    """Return the method with the signs that the block's class has for the branches of the two halves, + where none."""
+    f, g = getattr(BLOCKS[block], "SIGNS", (1.0, 1.0))
+    rows = {name: [sign * weight for weight in method[name]] for sign, name in ((f, "b"), (g, "b2"))}
+    return rows | {
+        name: [[sign * weight for weight in row] for row in method[name]] for sign, name in ((f, "A"), (g, "A2"))
+    }
+
+
 class PartitionedStage(nn.Module):
-    """A plain residual block on the whole state, which may change its shape, then partitioned steps of its halves.
+    """A transition into the stage's shape, then partitioned steps of the halves of the state.
+
+    The transition is a plain residual block on the whole state, or where `enters_by_block` denies it the shortcut alone.
 
     Args:
-        entry: the plain block, a stage of that one block.
-        channels: of the state after it; even.
-        method: the numbers of the method.
-        rates: rate of each step's noise; as many as there are steps.
+        inputs, outputs, stride: as of `Stage`; an even number of outputs.
+        branches: number of branches of each block; 1 for the plain block.
+        rates: rate of each block's noise.
         block, activation, tying, noise: rows of BLOCKS, ACTIVATIONS, ROWS and NOISES.
+        shortcut, options: as of `Stage`.
+        method: the numbers of the method.
         reversible: whether states are computed again for the gradient instead of kept; for kicks in turn, without
             noise. It may be set at any time between a backward and the next forward.
     """
 
     def __init__(
         self,
-        entry: Stage,
-        channels: int,
-        method: Method,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        branches: Sequence[int],
         rates: Sequence[float],
         block: str = "basic",
         activation: str = "relu",
         tying: str = "none",
         noise: str = "none",
+        shortcut: str = "projection",
+        options: Mapping[str, Any] | None = None,
+        *,
+        method: Method,
         reversible: bool = False,
     ) -> None:
         super().__init__()
-        self.entry, self.method, self.tying, self.reversible = entry, method, tying, reversible
+        self.method, self.tying, self.reversible = signed(method, block), tying, reversible
         self.evaluations, self.in_turn = evaluations(method), kicks_in_turn(method)
-        half = channels // 2
+        entered = enters_by_block(block, shortcut)
+        if entered:
+            of_entry = (branches[:1], rates[:1], block, activation, tying, noise, shortcut, options)
+            self.entry: nn.Module = Stage(inputs, outputs, stride, *of_entry)
+        else:
+            self.entry = carrier(inputs, outputs, stride, block, activation, shortcut)
+        rates, half = rates[entered:], outputs // 2
         self.steps = nn.ModuleList(
-            nn.ModuleList(BLOCKS[block](half, half, 1, activation) for _ in range(count))
+            nn.ModuleList(BLOCKS[block](half, half, 1, activation, **(options or {})) for _ in range(count))
             for count in ROWS[tying](len(rates), [half for _, half in self.evaluations])
         )
         self.noises = [NOISES[noise](rate) if rate else QUIET for rate in rates]
@@ -93,8 +121,9 @@ class PartitionedStage(nn.Module):
         self, history: Sequence[Tensor], steps: Sequence[Step], start: str, kept: tuple[int, int]
     ) -> list[Tensor]:
         """Return the state after the stage alone; the arguments are those of `Stage`, whose `steps` must be none."""
-        (x,) = self.entry(history, steps, start, kept)
-        return [self.stepped(x)]
+        if isinstance(self.entry, Stage):
+            return [self.stepped(self.entry(history, steps, start, kept)[0])]
+        return [self.stepped(self.entry(history[0]))]
 
     def stepped(self, x: Tensor) -> Tensor:
         """Return the state after the partitioned steps, (batch, channels, height, width)."""
@@ -148,36 +177,9 @@ class PartitionedStage(nn.Module):
 
 
 class PartitionedNetwork(ResidualNetwork):
-    """A classifier of images like `ResidualNetwork`; after the first block of a stage the halves of the channels step.
+    """A classifier of images like `ResidualNetwork` whose stages are partitioned.
 
-    Args:
-        method: the numbers of the method.
-        branches: for each stage, the number of branches of each block: 1 for the first.
-        rates: for each stage, the rate of each block's noise.
-        tying: a row of ROWS.
-        reversible: whether the stages are.
-        architecture: all else that `ResidualNetwork` takes, widths even; `weights` for no steps.
+    It takes `method` and `reversible` of `PartitionedStage` beside, as tying a row of ROWS, and `weights` for no steps.
     """
 
-    def __init__(
-        self,
-        method: Method,
-        branches: Sequence[Sequence[int]],
-        rates: Sequence[Sequence[float]],
-        tying: str = "none",
-        noise: str = "none",
-        reversible: bool = False,
-        **architecture: Any,
-    ) -> None:
-        first: dict[str, Any] = {"branches": [row[:1] for row in branches], "rates": [row[:1] for row in rates]}
-        super().__init__(**architecture, **first, tying=tying, noise=noise)
-        self.architecture |= {
-            "method": dict(method),
-            "branches": [list(row) for row in branches],
-            "rates": [list(row) for row in rates],
-        }
-        block, activation = self.architecture["block"], self.architecture["activation"]
-        self.stages = nn.ModuleList(
-            PartitionedStage(cast(Stage, entry), width, method, row[1:], block, activation, tying, noise, reversible)
-            for entry, width, row in zip(self.stages, self.architecture["widths"], rates, strict=True)
-        )
+    stage: ClassVar = PartitionedStage

@@ -7,22 +7,25 @@ With x_n the state after n blocks, F_n = f_n(x_n) the output of a residual branc
 
 V = (1), B = (1) is the ordinary residual network x + f(x); V = (1 − k, k), B = (1) is LM-ResNet.
 
-This file, `branch.py`, `combine.py`, `noise.py` and `weights.py` need nothing but torch: together they are the `net.py`
-of an exported network.
+This file and those it imports need nothing but torch: together they are the `net.py` of an exported network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from odenas.nets.branch import ACTIVATIONS, BLOCKS, Shortcut
+from odenas.nets.activations import ACTIVATIONS
+from odenas.nets.blocks import BLOCKS
 from odenas.nets.integrator import advance
+from odenas.nets.network import SchemeNetwork
 from odenas.nets.noise import NOISES, QUIET
+from odenas.nets.shortcuts import SHORTCUTS
+from odenas.nets.stems import STEMS
 from odenas.nets.weights import EULER, Step, reach
 
 # From the number of branches of each block, the very first left out, to the number that have weights of their own.
@@ -41,6 +44,14 @@ def own_branches(branches: Sequence[int], tying: str) -> list[int]:
     return TYINGS[tying]([branches[0] - 1, *branches[1:]])
 
 
+def carrier(inputs: int, outputs: int, stride: int, block: str, activation: str, shortcut: str) -> nn.Module:
+    """Return what carries a state into a shape: nothing where it has it, else a row of SHORTCUTS."""
+    if inputs == outputs and stride == 1:
+        return nn.Identity()
+    name = BLOCKS[block].shortcut if shortcut == "projection" else shortcut
+    return SHORTCUTS[name](inputs, outputs, stride, activation)  # type: ignore[no-any-return]
+
+
 class Stage(nn.Module):
     """Blocks of one shape, of which the first may change it.
 
@@ -53,6 +64,8 @@ class Stage(nn.Module):
         branches: number of branches of each block; one for a forward Euler step.
         rates: rate of each block's noise.
         block, activation, tying, noise: rows of BLOCKS, ACTIVATIONS, TYINGS and NOISES.
+        shortcut: "projection" for the one that suits the block, or a row of SHORTCUTS.
+        options: what the block takes beside.
     """
 
     def __init__(
@@ -66,16 +79,20 @@ class Stage(nn.Module):
         activation: str = "relu",
         tying: str = "none",
         noise: str = "none",
+        shortcut: str = "projection",
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        make = BLOCKS[block]
-        same = inputs == outputs and stride == 1
-        self.shortcut = nn.Identity() if same else Shortcut(inputs, outputs, stride, activation)
-        self.first = make(inputs, outputs, stride, activation)
+        make, options = BLOCKS[block], options or {}
+        self.shortcut = carrier(inputs, outputs, stride, block, activation, shortcut)
+        before = (outputs, outputs, 1) if make.keeps_shape else (inputs, outputs, stride)
+        self.first = make(*before, activation, **options)
         first, *later = (
-            nn.ModuleList(make(outputs, outputs, 1, activation) for _ in range(count))
+            nn.ModuleList(make(outputs, outputs, 1, activation, **options) for _ in range(count))
             for count in own_branches(branches, tying)
         )
+        self.keeps_shape = make.keeps_shape
+        self.after = ACTIVATIONS[activation] if make.after else None
         self.rest, self.blocks = first, nn.ModuleList(later)
         self.count, self.tying = len(branches), tying
         self.noises = [NOISES[noise](rate) if rate else QUIET for rate in rates]
@@ -97,8 +114,12 @@ class Stage(nn.Module):
         for index, step in enumerate(chain(euler, steps)):
             noise = self.noises[index] if self.training else QUIET
             branches = [self._branch(index, i) for i in range(len(step.B))]
-            # The very first branch reads the states as they were before, and changes the shape itself.
-            state, slopes = advance(step, states, slopes, branches, noise, () if index else history)
+            # The very first branch reads the states as they were before, and changes the shape itself, where it can.
+            read = () if index or self.keeps_shape else history
+            state, slopes = advance(step, states, slopes, branches, noise, read)
+            if self.after is not None:
+                # What was dropped left nothing but a state, which an activation in place must not overwrite.
+                state = self.after(state.clone() if any(state is each for each in states) else state)
             states = [state, *states]
             if index == 0 and start == "copy":
                 # History begins here; the earlier slopes are the first one of the next step.
@@ -125,8 +146,10 @@ class Stage(nn.Module):
         return row[0 if self.tying == "stages" else i - (index == 0)]
 
 
-class ResidualNetwork(nn.Module):
-    """A classifier of images: convolution, stages of steps, norm and activation, mean over the image, linear layer.
+class ResidualNetwork(SchemeNetwork):
+    """A classifier of images: stem, stages of steps, norm and activation, mean over the image, linear layer.
+
+    Where an activation follows every step, none follows the last stage.
 
     Args:
         widths: channels of each stage; every stage but the first halves the image.
@@ -137,7 +160,14 @@ class ResidualNetwork(nn.Module):
         classes, channels: numbers of classes and of image channels.
         block, activation, tying, noise: rows of BLOCKS, ACTIVATIONS, TYINGS and NOISES.
         transition: "restart" if history begins anew in every stage, "project" if the shortcuts carry it over.
+        shortcut: "projection" for the one that suits the block, or a row of SHORTCUTS.
+        stem: a row of STEMS.
+        stem_width: channels after the stem; as in the first stage if not given.
+        options: what the block takes beside.
+        of_stage: what the stages take beside.
     """
+
+    stage: ClassVar[Callable[..., nn.Module]] = Stage
 
     def __init__(
         self,
@@ -153,36 +183,61 @@ class ResidualNetwork(nn.Module):
         tying: str = "none",
         noise: str = "none",
         transition: str = "restart",
+        shortcut: str = "projection",
+        stem: str = "plain",
+        stem_width: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        **of_stage: Any,
     ) -> None:
-        super().__init__()
         # The arguments in plain values: what an export writes down.
-        self.architecture: dict[str, Any] = {
-            "widths": list(widths),
-            "branches": [list(row) for row in branches],
-            "rates": [list(row) for row in rates],
-            "start": start,
-            "classes": classes,
-            "channels": channels,
-            "block": block,
-            "activation": activation,
-            "tying": tying,
-            "noise": noise,
-            "transition": transition,
-        }
+        super().__init__(
+            {
+                "widths": list(widths),
+                "branches": [list(row) for row in branches],
+                "rates": [list(row) for row in rates],
+                "start": start,
+                "classes": classes,
+                "channels": channels,
+                "block": block,
+                "activation": activation,
+                "tying": tying,
+                "noise": noise,
+                "transition": transition,
+                "shortcut": shortcut,
+                "stem": stem,
+                "stem_width": stem_width,
+                "options": dict(options or {}),
+                **of_stage,
+            }
+        )
         self.start, self.transition = start, transition
-        self.stem = nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False)
-        inputs = [widths[0], *widths]
+        inputs = [widths[0] if stem_width is None else stem_width, *widths]
+        self.stem = STEMS[stem](channels, inputs[0], activation)
+        kinds = (block, activation, tying, noise, shortcut, options)
         self.stages = nn.ModuleList(
-            Stage(inputs[i], width, 1 if i == 0 else 2, branches[i], rates[i], block, activation, tying, noise)
-            for i, width in enumerate(widths)
+            type(self).stage(inputs[i], width, stride, branches[i], rates[i], *kinds, **of_stage)
+            for i, (width, stride) in enumerate(zip(widths, self.strides(len(widths)), strict=True))
         )
         self.weights = weights
-        self.norm = nn.BatchNorm2d(widths[-1])
-        self.head = nn.Linear(widths[-1], classes)
-        self.activation = ACTIVATIONS[activation]
+        self.make_head(widths[-1], BLOCKS[block].after)
+
+    def strides(self, stages: int) -> list[int]:
+        """Return how much smaller the image becomes in each stage."""
+        return [1] + [2] * (stages - 1)
+
+    def make_head(self, width: int, after: bool) -> None:
+        """Make what follows the last stage; `after` says whether the state comes out of an activation."""
+        self.norm = nn.Identity() if after else nn.BatchNorm2d(width)
+        self.activation = nn.Identity() if after else ACTIVATIONS[self.architecture["activation"]]
+        self.head = nn.Linear(width, self.architecture["classes"])
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (batch, classes) of normalised images (batch, channels, height, width)."""
+        x = self.activation(self.norm(self.last_state(images)))
+        return self.head(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+    def last_state(self, images: Tensor) -> Tensor:
+        """Return the state after the last stage."""
         states = [self.stem(images)]
         steps = [self.weights(index, states[0].dtype) for index in range(len(self.stages))]
         for index, stage in enumerate(self.stages):
@@ -190,5 +245,4 @@ class ResidualNetwork(nn.Module):
                 states = stage(states[:1], steps[index], self.start, reach(steps[index]))
             else:
                 states = stage(states, steps[index], "euler" if index else self.start, reach(list(chain(*steps))))
-        x = self.activation(self.norm(states[0]))
-        return self.head(x.mean((2, 3)))  # type: ignore[no-any-return]
+        return states[0]  # type: ignore[no-any-return]

@@ -23,12 +23,10 @@ from odenas.nets.backbone_blocks import RESIDUALS, kind
 from odenas.nets.backbone_stages import Place, stages_of
 from odenas.nets.coefficients import LearnedWeights, constant_weights, tableau_of
 from odenas.nets.rewired_stage import Forward, Rewiring, Stage, enter, leave
+from odenas.nets.stepper import REWIRING
 from odenas.space.errors import OdenasError
 from odenas.space.scheme import Scheme
 from odenas.space.tableau import Tableau
-
-NAME = "rewiring"
-"""Attribute of a rewired network that holds its scheme; learned coefficients have it as prefix in the state dict."""
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -52,9 +50,10 @@ def rewire(model: Network, scheme: Scheme) -> Network:
     Raises:
         OdenasError: no block can be rewired, the network is rewired already, or a field of the scheme does not fit.
     """
-    tableau = _checked(model, scheme)
+    if hasattr(model, REWIRING):
+        raise OdenasError(f"`model` is a {type(model).__name__} that has a `{REWIRING}` already; rewire it once only")
+    tableau, needed = check_scheme(scheme), plain_branches(scheme)
     stages, reasons = stages_of(model)
-    needed = 1 + (max(0, tableau.steps - 2) if scheme.start == "euler" else 0)
     wired: list[list[Place]] = []
     for stage in stages:
         count = sum(len(RESIDUALS[kind(place.block)].branches) for place in stage)
@@ -73,14 +72,16 @@ def rewire(model: Network, scheme: Scheme) -> Network:
     rows = [RESIDUALS[kind(stage[0].block)] for stage in wired]
     counts = [sum(len(RESIDUALS[kind(place.block)].branches) for place in stage) for stage in wired]
     own = [max(0, count - needed) for count in counts]
+    widths = [row.channels(stage[0].block) for row, stage in zip(rows, wired, strict=True)]
     if scheme.coefficients.learning == "learned":
-        channels = [row.channels(stage[0].block) for row, stage in zip(rows, wired, strict=True)]
-        weights: nn.Module = LearnedWeights(scheme, own, channels)
+        weights: nn.Module = LearnedWeights(scheme, own, widths)
     else:
         weights = constant_weights(scheme, own)
     first = next(model.parameters(), None)
-    rewiring = Rewiring(scheme, weights if first is None else weights.to(first.device), blocks).train(model.training)
-    model.add_module(NAME, rewiring)
+    architecture = {"widths": widths, "branches": [[1] * count for count in counts]}
+    weights = weights if first is None else weights.to(first.device)
+    rewiring = Rewiring(scheme, weights, blocks, architecture).train(model.training)
+    model.add_module(REWIRING, rewiring)
     rates = iter(scheme.stochasticity.rates(sum(counts)))
     for number, (places, row) in enumerate(zip(wired, rows, strict=True)):
         of_stage = [next(rates) for _ in range(counts[number])]
@@ -103,16 +104,28 @@ def rewired(model: nn.Module) -> list[tuple[str, str]]:
     Raises:
         OdenasError: the network is not rewired.
     """
-    rewiring = getattr(model, NAME, None)
+    rewiring = getattr(model, REWIRING, None)
     if not isinstance(rewiring, Rewiring):
         raise OdenasError(f"`model` is a {type(model).__name__} that is not rewired; call `rewire` first")
     return list(rewiring.blocks)
 
 
-def _checked(model: nn.Module, scheme: Scheme) -> Tableau:
+def plain_branches(scheme: Scheme) -> int:
+    """Return how many branches at the beginning of a stage make a plain step: a stage needs more than these.
+
+    Stages with fewer stay as they are, but by forward Euler every step is a plain one.
+    """
+    return 1 + (max(0, scheme.tableau.steps - 2) if scheme.start == "euler" else 0)
+
+
+def check_scheme(scheme: Scheme) -> Tableau:
+    """Return the tableau of a scheme that residual blocks with one branch each can step by.
+
+    Raises:
+        OdenasError: it is no tableau, or `transition`, `start`, `tying` or `stochasticity` ask for what such blocks
+            do not have.
+    """
     tableau, noise = tableau_of(scheme), scheme.stochasticity.kind
-    if hasattr(model, NAME):
-        raise OdenasError(f"`model` is a {type(model).__name__} that has a `{NAME}` already; rewire it once only")
     for name, given, needed in (("transition", scheme.transition, "restart"), ("start", scheme.start, "euler")):
         if given != needed and (name == "transition" or any(tableau.W[0])):
             raise OdenasError(f"`{name}` is {given!r}, but must be {needed!r} to rewire a network by this tableau")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,11 +25,15 @@ class Rewiring(nn.Module):
         scheme: the scheme.
         weights: module that gives the weights of a stage's steps.
         blocks: the path of each block, and "rewired" or why it is not.
+        architecture: "widths" and "branches" of the stages, as `odenas.nets.stepper.Stepper` says.
     """
 
-    def __init__(self, scheme: Scheme, weights: nn.Module, blocks: list[tuple[str, str]]) -> None:
+    def __init__(
+        self, scheme: Scheme, weights: nn.Module, blocks: list[tuple[str, str]], architecture: Mapping[str, Any]
+    ) -> None:
         super().__init__()
         self.scheme, self.weights, self.blocks = scheme, weights, blocks
+        self.architecture = dict(architecture)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x: where the network is an `nn.Sequential`, it runs through this as its last module."""

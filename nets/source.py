@@ -6,7 +6,32 @@ import ast
 import inspect
 import re
 from collections.abc import Sequence
+from importlib import import_module
 from types import ModuleType
+
+
+def modules_of(*names: str) -> list[ModuleType]:
+    """Return the modules of this package that these need, and these, each after those that it imports.
+
+    Raises:
+        ImportError: one of them imports of this project what is not in this package.
+    """
+    ordered: dict[str, ModuleType] = {}
+
+    def add(name: str) -> None:
+        if name in ordered:
+            return
+        if not name.startswith(f"{__package__}."):
+            raise ImportError(f"{name} is outside of {__package__}, so that no exported network can have it")
+        module = import_module(name)
+        for node in ast.parse(inspect.getsource(module)).body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("odenas"):
+                add(node.module or "")
+        ordered[name] = module
+
+    for name in names:
+        add(name)
+    return list(ordered.values())
 
 
 def standalone_source(modules: Sequence[ModuleType], docstring: str) -> str:

@@ -1,4 +1,4 @@
-"""Diffusion as a network: the schemes for x' = −KᵀΦ(Kx), their bounds, and the fluxes Φ.
+"""Diffusion as a network: the schemes for x' = −KᵀΦ(Kx), and their bounds.
 
 The state is x, K a bank of derivative filters (a convolution) with the spectral norm ‖K‖, and Φ(s) = g(s²)s the flux
 with the diffusivity g, applied entry by entry; L is the supremum of g. Forward Euler of it is a residual block with
@@ -8,90 +8,15 @@ for PDEs and neural networks", J. Math. Imaging Vis. 2022, arXiv 2107.14742). So
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from fractions import Fraction
-from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
+from odenas.space.diffusivities import positive
 from odenas.space.entry import Entry
 from odenas.space.errors import OdenasError, integer
 from odenas.space.implicit import implicit
 from odenas.space.predictor_corrector import fixed_point
 from odenas.space.scheme import Scheme
 from odenas.space.tableau import Number, Tableau, number
-
-Array = NDArray[np.float64]
-
-WEICKERT = 3.31488  # solves e^c = 1 + 8c, so that the flux turns at s = λ
-
-
-class Diffusivity(NamedTuple):
-    """A diffusivity g with the supremum 1, and what is known of its flux Φ(s) = g((s/λ)²) s; λ is the contrast.
-
-    Fields: `g` of (s/λ)²; whether Φ is `monotone`; the `lipschitz` constant of Φ; its `least_slope` inf Φ' ; its
-    `peak` sup |Φ|/λ, taken at the s/λ called `at`, infinite where it is not taken.
-    """
-
-    about: str
-    g: Callable[[Array], Array]
-    monotone: bool
-    lipschitz: float
-    least_slope: float
-    peak: float
-    at: float
-
-    def flux(self, s: ArrayLike, contrast: float = 1.0) -> Array:
-        """Return Φ(s), of the shape of `s`.
-
-        Raises:
-            OdenasError: `contrast` is not above 0.
-        """
-        scale = _positive("contrast", contrast)
-        values = np.asarray(s, dtype=np.float64)
-        return self.g((values / scale) ** 2) * values
-
-
-def _weickert(ratio: Array) -> Array:
-    with np.errstate(divide="ignore", over="ignore"):
-        return -np.expm1(-WEICKERT / ratio**4)
-
-
-DIFFUSIVITIES = {
-    "constant": Diffusivity("1: linear diffusion", np.ones_like, True, 1.0, 1.0, math.inf, math.inf),
-    "charbonnier": Diffusivity(
-        "(1 + s²/λ²)^{−1/2} (Charbonnier, Blanc-Féraud, Aubert, Barlaud 1997)",
-        lambda ratio: 1 / np.sqrt(1 + ratio),
-        True,
-        1.0,
-        0.0,
-        1.0,
-        math.inf,
-    ),
-    "perona-malik": Diffusivity(
-        "1/(1 + s²/λ²) (Perona, Malik 1990)", lambda ratio: 1 / (1 + ratio), False, 1.0, -1 / 8, 1 / 2, 1.0
-    ),
-    "perona-malik-exponential": Diffusivity(
-        "exp(−s²/(2λ²)) (Perona, Malik 1990)",
-        lambda ratio: np.exp(-ratio / 2),
-        False,
-        1.0,
-        -2 * math.exp(-3 / 2),
-        math.exp(-1 / 2),
-        1.0,
-    ),
-    "weickert": Diffusivity(
-        "1 − exp(−3.31488/(s/λ)⁸), 1 at s = 0 (Weickert, Anisotropic Diffusion in Image Processing, 1998)",
-        _weickert,
-        False,
-        8 * math.exp(-7 / 8) - 1,
-        1 - 8 * math.exp(-7 / 8),
-        1 - math.exp(-WEICKERT),
-        1.0,
-    ),
-}
 
 
 def explicit_bound(lipschitz: float, norm: float) -> float:
@@ -104,7 +29,7 @@ def explicit_bound(lipschitz: float, norm: float) -> float:
     Raises:
         OdenasError: L or the norm is not above 0.
     """
-    return 2 / _positive("lipschitz", lipschitz) / _positive("norm", norm) / norm
+    return 2 / positive("lipschitz", lipschitz) / positive("norm", norm) / norm
 
 
 def du_fort_frankel_bound(lipschitz: float, norm: float) -> float:
@@ -115,7 +40,7 @@ def du_fort_frankel_bound(lipschitz: float, norm: float) -> float:
     Raises:
         OdenasError: L or the norm is not above 0.
     """
-    return _positive("lipschitz", lipschitz) * _positive("norm", norm) * norm / 4
+    return positive("lipschitz", lipschitz) * positive("norm", norm) * norm / 4
 
 
 def du_fort_frankel(ratio: Number | int | str = 1) -> Scheme:
@@ -191,9 +116,3 @@ DIFFUSION: dict[str, Entry] = {
         implicit_diffusion,
     ),
 }
-
-
-def _positive(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise OdenasError(f"`{name}` is {value!r}, but must be a finite number above 0")
-    return value

@@ -23,7 +23,7 @@ from odenas.space.stochasticity import Stochasticity
 from odenas.space.tableau import Row, Tableau, plain
 from odenas.space.zero_stability import zero_stable
 
-FORMAT = 2
+FORMAT = 3
 
 PARTS: dict[str, Any] = {
     "tableau": Tableau,
@@ -31,11 +31,14 @@ PARTS: dict[str, Any] = {
     "blocks": Blocks,
     "stochasticity": Stochasticity,
 }
-# What format 1 did not say.
-ADDED: dict[str, dict[str, Any]] = {
-    "scheme": {"transition": "restart", "tying": "none", "blocks": asdict(Blocks())},
-    "coefficients": {"bound": MARGIN, "target": ()},
-    "stochasticity": {"growth": "linear"},
+# What a format did not say, by the first format that does.
+ADDED: dict[int, dict[str, dict[str, Any]]] = {
+    2: {
+        "scheme": {"transition": "restart", "tying": "none", "blocks": asdict(Blocks())},
+        "coefficients": {"bound": MARGIN, "target": ()},
+        "stochasticity": {"growth": "linear"},
+    },
+    3: {"blocks": {"groups": 1, "inner": None, "shortcut": "projection"}},
 }
 
 SCALES = {
@@ -241,16 +244,20 @@ class Scheme:
         written = data.get("format", FORMAT) if isinstance(data, Mapping) else FORMAT
         if isinstance(written, bool) or not isinstance(written, int) or not 1 <= written <= FORMAT:
             raise OdenasError(f"`format` of the scheme is {written!r}, but this version reads 1 to {FORMAT}")
-        since = ADDED if written == 1 else {}
-        given = table("scheme", {**since.get("scheme", {}), **data} if since else data, ("format", *cls.__match_args__))
+        since = [added for first, added in ADDED.items() if written < first]
+
+        def complete(name: str, entries: Any) -> Any:
+            """Return what a part says, with what its format did not."""
+            if not isinstance(entries, Mapping):
+                return entries
+            return {key: value for added in since for key, value in added.get(name, {}).items()} | dict(entries)
+
+        given = table("scheme", complete("scheme", data), ("format", *cls.__match_args__))
         tableau = given["tableau"]
         partitioned = isinstance(tableau, Mapping) and "V" not in tableau and bool({"b", "b2"} & set(tableau))
         parts: dict[str, Any] = {"tableau": (Partitioned if partitioned else Tableau).from_dict(tableau)}
         for name, kind in list(PARTS.items())[1:]:
-            entries = given[name]
-            if since and isinstance(entries, Mapping):
-                entries = {**since.get(name, {}), **entries}
-            parts[name] = kind(**table(name, entries, kind.__dataclass_fields__))
+            parts[name] = kind(**table(name, complete(name, given[name]), kind.__dataclass_fields__))
         return cls(**{name: parts.get(name, given[name]) for name in cls.__match_args__})
 
 

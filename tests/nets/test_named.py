@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from odenas.nets import build, coefficients, parameters
-from odenas.nets.branch import BLOCKS
+from odenas.nets.blocks import BLOCKS
 from odenas.nets.named import NETWORKS, look_up, named
 from odenas.results import published
 from odenas.space import OdenasError, scheme, schemes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from odenas.nets import build, export, parameters
+from odenas.nets import build, parameters
 from odenas.space import Blocks, Coefficients, OdenasError, Scheme, Stochasticity, scheme, schemes
 from odenas.space.integrate import integrate
 from odenas.space.partitioned import Partitioned
@@ -217,15 +216,12 @@ def test_an_odd_number_of_channels_is_refused(width: Any, message: str) -> None:
     build(scheme("euler"), 20, width=width)
 
 
-def test_what_has_no_step_or_no_meaning_is_refused(tmp_path: Path) -> None:
+def test_what_has_no_step_or_no_meaning_is_refused() -> None:
     with pytest.raises(OdenasError, match=r"^`depth` is 8 with 1 blocks a stage, .* needs 2 \(depth 14\)"):
         build(ROWS["symplectic_euler"], 8)
     shake = replace(ROWS["stormer_verlet"], stochasticity=Stochasticity("shake", 0.5))
     with pytest.raises(OdenasError, match=r"^`stochasticity` is 'shake', but [^\n]*$"):
         build(shake, 20)
-    with pytest.raises(OdenasError, match=r"^`network` steps by a partitioned method, but [^\n]*$"):
-        export(made(ROWS["symplectic_euler"]), tmp_path / "out")
-    assert not list(tmp_path.iterdir())
 
 
 def test_f_and_g_share_with_none_but_themselves() -> None:

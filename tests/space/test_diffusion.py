@@ -17,15 +17,13 @@ from scipy.optimize import brentq
 from odenas.space import OdenasError, Tableau, scheme
 from odenas.space.diffusion import (
     DIFFUSION,
-    DIFFUSIVITIES,
-    WEICKERT,
-    Diffusivity,
     du_fort_frankel,
     du_fort_frankel_bound,
     explicit_bound,
     fsi,
     implicit_diffusion,
 )
+from odenas.space.diffusivities import DIFFUSIVITIES, WEICKERT, Diffusivity
 from odenas.space.integrate import Field
 from odenas.space.stability import is_stable_at, spectral_radius
 from odenas.space.stability_polynomial import stability_polynomial

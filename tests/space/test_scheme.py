@@ -280,8 +280,8 @@ def test_changed_coefficients_never_pass_for_what_is_stated(sample: dict[str, An
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 3}, "`format` of the scheme is 3, but this version reads 1 to 2"),
-        ({"format": 3, "memory": 3}, "`format` of the scheme is 3, but this version reads 1 to 2"),
+        ({"format": 4}, "`format` of the scheme is 4, but this version reads 1 to 3"),
+        ({"format": 4, "memory": 3}, "`format` of the scheme is 4, but this version reads 1 to 3"),
         ({"format": "1"}, "`format` of the scheme is '1', but this version reads 1"),
         ({"format": None}, "`format` of the scheme is None"),
         ({"tableaux": 3}, "`key of scheme` is 'tableaux'"),
@@ -313,7 +313,7 @@ FORMAT_1 = {
 
 def test_what_an_older_version_wrote_is_read() -> None:
     assert Scheme.from_dict(FORMAT_1) == scheme("lm")
-    assert Scheme.from_dict(FORMAT_1).to_dict()["format"] == 2
+    assert Scheme.from_dict(FORMAT_1).to_dict()["format"] == 3
     for key in FORMAT_1:
         if key != "format":
             with pytest.raises(OdenasError, match=f"`scheme` lacks {key}"):
