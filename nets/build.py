@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from odenas.nets.dense import DenseNetwork, PartitionedDenseNetwork
+from odenas.nets.implicit import ImplicitDenseNetwork, ImplicitNetwork
 from odenas.nets.make_fractal import made_fractal
+from odenas.nets.make_multigrid import made_multigrid
 from odenas.nets.make_stepped import made_stepped
 from odenas.nets.network import SchemeNetwork
 from odenas.nets.partitioned import PartitionedNetwork
@@ -18,6 +20,7 @@ from odenas.nets.residual import ResidualNetwork
 from odenas.nets.stems import STEMS
 from odenas.space.blocks import STAGES
 from odenas.space.errors import OdenasError, one_of
+from odenas.space.implicit import ImplicitMultistep
 from odenas.space.partitioned_tableau import Partitioned
 from odenas.space.scheme import Scheme
 from odenas.space.tableau import Tableau
@@ -36,15 +39,29 @@ class Backbone(NamedTuple):
 BACKBONES = {
     "residual": Backbone(
         "a classifier: stages of steps, of which every one but the first halves the image (He et al. 2016)",
-        partial(made_stepped, {Tableau: ResidualNetwork, Partitioned: PartitionedNetwork}, STAGES, 2),
+        partial(
+            made_stepped,
+            {Tableau: ResidualNetwork, Partitioned: PartitionedNetwork, ImplicitMultistep: ImplicitNetwork},
+            STAGES,
+            2,
+        ),
     ),
     "dense": Backbone(
         "from images to images of the same size, as for denoising: one stage of steps",
-        partial(made_stepped, {Tableau: DenseNetwork, Partitioned: PartitionedDenseNetwork}, 1, 1),
+        partial(
+            made_stepped,
+            {Tableau: DenseNetwork, Partitioned: PartitionedDenseNetwork, ImplicitMultistep: ImplicitDenseNetwork},
+            1,
+            1,
+        ),
     ),
     "fractal": Backbone(
         'FractalNet: the expansion of the scheme "fractal" with convolutions in place of steps (Larsson et al. 2017)',
         made_fractal,
+    ),
+    "multigrid": Backbone(
+        "from images to images of the same size: a multigrid cycle, which is a U-net (He and Xu 2019; Alt et al. 2022)",
+        made_multigrid,
     ),
 }
 

@@ -155,8 +155,10 @@ def coefficients(network: nn.Module, varying_only: bool = False) -> list[dict[st
     the stages are those that step by the scheme, and a block of two branches counts as two. With `varying_only`,
     weights that are the same fixed number for all steps are left out.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     stepper = stepper_of(network)
+    if not hasattr(stepper, "weights"):
+        return []  # the network does not step by a tableau
     for stage, blocks in enumerate(stepper.architecture["branches"]):
         steps = stepper.weights(stage, torch.float64)
         for block, step in enumerate(steps, start=len(blocks) - len(steps)):

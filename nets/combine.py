@@ -13,8 +13,9 @@ Weight = float | Tensor
 
 
 def combine(terms: Iterable[tuple[Weight, Tensor | None]]) -> Tensor:
-    """Return Σ weight × tensor over the terms that are there; a weight is a number or a tensor, () or (C, 1, 1).
+    """Return Σ weight × tensor over the terms that are there.
 
+    A weight is a number or a tensor: (), (C, 1, 1), or of as many dimensions as the others, such as (batch, 1, 1, 1).
     Where nothing but terms of weight 0 is there, the sum is 0 in their shape.
     """
     there = [(w, x) for w, x in terms if x is not None]

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from odenas.nets import standalone
-from odenas.nets.blocks import BLOCKS
 from odenas.nets.coefficients import LearnedWeights, coefficients
+from odenas.nets.model_card import docstring, model_card
 from odenas.nets.network import SchemeNetwork, parameters
 from odenas.nets.source import modules_of, standalone_source
 from odenas.nets.weights import TableWeights
@@ -104,12 +104,12 @@ def export(
     except OSError as error:
         raise OdenasError(f"`--out` is {folder}, which cannot be made: {error.strerror}") from None
     try:
-        (building / "net.py").write_text(_source(network, _docstring(config)), encoding="utf-8")
+        (building / "net.py").write_text(_source(network, docstring(config)), encoding="utf-8")
         save_file(_state(network, constant), building / "model.safetensors")
         _write(building / "config.json", config)
         config["parity"] = differences = _differences(network, building, size)
         _write(building / "config.json", config)
-        (building / "README.md").write_text(_readme(config), encoding="utf-8")
+        (building / "README.md").write_text(model_card(config), encoding="utf-8")
         building.chmod(0o755)
         (building / "model.safetensors").chmod(0o644)
         os.replace(building, folder)
@@ -120,11 +120,11 @@ def export(
     return differences
 
 
-def _source(network: SchemeNetwork, docstring: str) -> str:
+def _source(network: SchemeNetwork, about: str) -> str:
     """Return net.py: the modules of the network's class, and `load` of it."""
     made = type(network)
     modules = modules_of(made.__module__, standalone.__name__)
-    return standalone_source(modules, docstring).replace("NETWORK: Any = SchemeNetwork", f"NETWORK = {made.__name__}")
+    return standalone_source(modules, about).replace("NETWORK: Any = SchemeNetwork", f"NETWORK = {made.__name__}")
 
 
 def _steps(network: SchemeNetwork) -> list[dict[str, Any]]:
@@ -174,54 +174,6 @@ def _logits(network: SchemeNetwork, images: Tensor) -> dict[str, Tensor]:
     twin = deepcopy(network).cpu().eval()
     with torch.no_grad():
         return {"float32": twin(images), "float64": twin.double()(images.double())}
-
-
-def _docstring(config: Mapping[str, Any]) -> str:
-    scheme = config["scheme"]
-    return f"""A residual network that steps by the scheme {scheme["description"]} (order {scheme["order"]}).
-
-Written by odenas; it needs torch and safetensors. `load()` returns the trained network, `normalise(images)` prepares
-uint8 images for it. README.md has an example.
-"""
-
-
-def _readme(config: Mapping[str, Any]) -> str:
-    architecture, preprocessing, scheme = config["architecture"], config["preprocessing"], config["scheme"]
-    blocks = [len(row) for row in architecture["branches"]]
-    layers = BLOCKS[architecture["block"]].layers * sum(blocks) + 2
-    each = str(blocks[0]) if len(set(blocks)) == 1 else ", ".join(map(str, blocks))
-    shape = f"4, {architecture['channels']}, {preprocessing['size']}, {preprocessing['size']}"
-    stable = "zero-stable" if scheme["zero_stable"] else "not zero-stable"
-    provenance = "\n".join(f"| {key} | {value} |" for key, value in config["provenance"].items())
-    return f"""# A residual network that steps by {scheme["description"]}
-
-`net.py` (plain PyTorch), `config.json` and `model.safetensors` need torch and safetensors, nothing else.
-In this folder:
-
-```python
-import torch
-from net import load, normalise
-
-network = load()
-images = torch.randint(0, 256, ({shape}), dtype=torch.uint8)  # put yours here
-with torch.no_grad():
-    print(network(normalise(images)).argmax(1))
-```
-
-| | |
-|---|---|
-| scheme | {scheme["description"]}: order {scheme["order"]}, {stable} |
-| layers | {layers}: {len(blocks)} stages of {each} blocks, widths {architecture["widths"]} |
-| blocks | {architecture["block"]}, {architecture["activation"]} |
-| parameters | {config["parameters"]} |
-| input | uint8 images of {architecture["channels"]} channel(s), {preprocessing["size"]} × {preprocessing["size"]} |
-| output | logits of {architecture["classes"]} classes |
-| largest relative difference to the trained network's logits | {config["parity"]["float32"]:.1e} in float32, \
-{config["parity"]["float64"]:.1e} in float64 |
-{provenance}
-
-The scheme's coefficients, learned ones as training left them, are listed step by step in `config.json`.
-"""
 
 
 def _write(path: Path, config: Mapping[str, Any]) -> None:

@@ -116,10 +116,10 @@ class FractalNetwork(SchemeNetwork):
             weights, used = _whole_fractal(*self.size)
         elif torch.compiler.is_compiling():
             # Which paths are used is not known when the graph is made. A join without inputs is 0, and read by none.
-            shares = paths / paths.sum(-1, keepdim=True).clamp_min(1)
+            shares = paths.double() / paths.sum(-1, keepdim=True).clamp_min(1)
             weights, used = _entries(shares), _entries(used_paths(paths))
         else:
-            weights, used = (paths / paths.sum(-1, keepdim=True)).tolist(), used_paths(paths).tolist()
+            weights, used = (paths.double() / paths.sum(-1, keepdim=True)).tolist(), used_paths(paths).tolist()
         for block, *joins in zip(self.blocks, weights, used, strict=True):
             x = block(x, *joins)
         return self.head(x.mean((2, 3)))  # type: ignore[no-any-return]

@@ -29,7 +29,7 @@ TRANSFERS: dict[str, Transfer] = {
     # and McCormick, A Multigrid Tutorial, 2nd ed. 2000, chapter 3).
     "vertex": Transfer((0, 1, 0), (1 / 4, 1 / 2, 1 / 4), (1 / 2, 1, 1 / 2), border=0, surplus=1),
     # Pixels: two in a row make one. Averages, and (bi)linear interpolation between the centres: constants back would be
-    # of too low an order (Trottenberg, Oosterlee and Schüller, Multigrid, 2001, section 2.8.4 on cell-centred grids).
+    # of too low an order (Trottenberg, Oosterlee and Schüller, Multigrid, 2001, chapter 2).
     "cell": Transfer((1 / 2, 1 / 2), (1 / 2, 1 / 2), (1 / 4, 3 / 4, 3 / 4, 1 / 4), border=1, surplus=0),
 }
 

@@ -9,13 +9,13 @@ along d as serves:
   4 and algorithm 7.2; Nocedal & Yuan 1998). f need not be monotone;
 - else ‖r‖ must fall, by conjugate gradients for least squares and backtracking (Nocedal & Wright, section 11.2).
 
-With g the gradient of x, that of c is v = (I − w Jᵀ)⁻¹ g, and that of a parameter θ of f is w (∂f/∂θ)ᵀ v: nothing of the
-iterations is kept.
+With g the gradient of x, that of c is v = (I − w Jᵀ)⁻¹ g, and that of a parameter θ of f is w (∂f/∂θ)ᵀ v: nothing of
+the iterations is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -56,17 +56,23 @@ def solved(branch: nn.Module, c: Tensor, weight: float, symmetric: bool = False)
     Raises:
         NotSolved: c is not finite, or the iterations end before the tolerance is met.
     """
-    return _solved(branch, c, weight, symmetric)
+    return EAGERLY(branch, c, weight, symmetric)
 
 
-@torch.compiler.disable
 def _solved(branch: nn.Module, c: Tensor, weight: float, symmetric: bool) -> Tensor:
-    dtype = torch.promote_types(c.dtype, torch.float32)
+    dtype, learning = torch.promote_types(c.dtype, torch.float32), torch.is_grad_enabled()
     members = dict(branch.named_parameters()) | dict(branch.named_buffers())
-    with torch.autocast(c.device.type, enabled=False):
-        values = [value.to(dtype) if value.is_floating_point() else value for value in members.values()]
-        f = Field(branch, list(members), weight, symmetric)
-        return Implicit.apply(f, c.to(dtype), *values).to(c.dtype)  # type: ignore[no-any-return]
+    # Newton's method differentiates f in inference mode too, and does not take the tensors that are made there.
+    with torch.autocast(c.device.type, enabled=False), torch.inference_mode(False), torch.set_grad_enabled(learning):
+        known, *values = (
+            (each.clone() if each.is_inference() else each).to(dtype if each.is_floating_point() else each.dtype)
+            for each in (c, *members.values())
+        )
+        x: Tensor = Implicit.apply(Field(branch, list(members), weight, symmetric), known, *values)
+        return x.to(c.dtype)
+
+
+EAGERLY: Callable[..., Tensor] = torch.compiler.disable(_solved)
 
 
 class Field:

@@ -36,6 +36,6 @@ def advance(
         stage = combine(chain(pairs(U, states if evaluated else read or states), pairs(W, known), pairs(A, evaluated)))
         evaluated.append(noise.slope(branch, stage))
         known = known or [evaluated[0]] * len(step.R)
-    B = noise.weights(step.B, states[0])
-    state = noise.state(combine(chain(pairs(step.V, states), pairs(step.R, known), pairs(B, evaluated))))
+    terms = chain(pairs(step.V, states), pairs(step.R, known), noise.terms(step.B, evaluated))
+    state = noise.state(combine(terms))
     return state, [evaluated[0], *known]

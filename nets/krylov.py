@@ -30,7 +30,8 @@ def dot(x: Tensor, y: Tensor) -> Tensor:
 
 def size(x: Tensor) -> Tensor:
     """Return the Euclidean norm of each image, (batch, 1, 1, 1)."""
-    return torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True)
+    return norm
 
 
 def conjugate_gradients(
@@ -75,9 +76,7 @@ def conjugate_gradients(
     return Solution(x, residual, norm)
 
 
-def least_squares(
-    product: Product, transposed: Product, right: Tensor, tolerance: Tensor, limit: int
-) -> Solution:
+def least_squares(product: Product, transposed: Product, right: Tensor, tolerance: Tensor, limit: int) -> Solution:
     """Solve with any A by conjugate gradients on AᵀAx = Aᵀr, which reduce ‖r − Ax‖ in every step.
 
     In the form CGLS, which forms no AᵀA (Hestenes & Stiefel 1952, section 10; Paige & Saunders 1982, LSQR, section

@@ -32,9 +32,9 @@ def made_fractal(asked: Request) -> SchemeNetwork:
     """
     scheme, columns = asked.scheme, columns_of(asked.scheme)
     noise = scheme.stochasticity
-    if noise.kind not in ("none", "depth"):
+    if noise.variant not in ("none", "depth"):
         raise OdenasError(
-            f"`stochasticity` is {noise.kind!r}, but a fractal network drops paths: use 'depth' or 'none'"
+            f"`stochasticity` is {noise.variant!r}, but a fractal network drops paths: use 'depth' or 'none'"
         )
     blocks = BLOCKS if isinstance(asked.width, int) else len(asked.width)
     layers = blocks * 2 ** (columns - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from torch import nn
 
 from odenas.nets.blocks import BLOCKS
 from odenas.nets.coefficients import LearnedWeights, constant_weights, tableau_of
+from odenas.nets.implicit import SOLVABLE, first_steps
 from odenas.nets.layout import blocks_of, own_steps
 from odenas.nets.network import SchemeNetwork, parameters
 from odenas.nets.partitioned import enters_by_block, evaluations, kicks_in_turn, own_half_branches
@@ -20,6 +22,7 @@ from odenas.nets.residual import ResidualNetwork, own_branches
 from odenas.nets.weights import TableWeights
 from odenas.nets.widths import widths_within
 from odenas.space.errors import OdenasError
+from odenas.space.implicit import ImplicitMultistep
 from odenas.space.partitioned_tableau import Partitioned
 from odenas.space.scheme import Scheme
 from odenas.space.stability import imaginary_interval, real_interval
@@ -75,7 +78,7 @@ def made_stepped(networks: Networks, stages: int, growth: int, asked: Request) -
         "block": scheme.blocks.kind,
         "activation": scheme.blocks.activation,
         "tying": scheme.tying,
-        "noise": scheme.stochasticity.kind,
+        "noise": scheme.stochasticity.variant,
         "transition": scheme.transition,
         "shortcut": scheme.blocks.shortcut,
         "stem": asked.stem,
@@ -101,10 +104,34 @@ def made_stepped(networks: Networks, stages: int, growth: int, asked: Request) -
     return network
 
 
+def of_decay(method: Any) -> float:
+    """Return how large hλ may be for blocks with the eigenvalues −λ ≤ 0; of λh² for x'' = f(x).
+
+    Of two halves with each such a block, one the negative of the other, it is a frequency, as each is in h.
+    """
+    if isinstance(method, Partitioned):
+        return imaginary_interval(method)
+    of_second_order = isinstance(method, Tableau) and method.derivative == 2
+    return imaginary_interval(method) ** 2 if of_second_order else real_interval(method)
+
+
+def of_oscillation(method: Any) -> float:
+    """Return how large hω may be for blocks with the eigenvalues ±iω; 1 where no step is stable, as forward Euler's."""
+    return imaginary_interval(method) or 1.0
+
+
+# What keeps the step of a kind of block: a function of the applied method.
+STABLE: dict[str, Callable[[Any], float]] = {
+    "symmetric": of_decay,
+    "hamiltonian": of_decay,
+    "antisymmetric": of_oscillation,
+}
+
+
 def block_options(scheme: Scheme) -> dict[str, Any]:
     """Return what the branches of a scheme's network take beside shape and activation, JSON-ready.
 
-    Where a kind of block keeps its step stable, that is the scheme's interval of stability.
+    Where a kind of block keeps its step stable, that is the scheme's interval of stability, None where it is infinite.
 
     Raises:
         OdenasError: the scheme is unstable with blocks of this kind whatever the step.
@@ -112,14 +139,14 @@ def block_options(scheme: Scheme) -> dict[str, Any]:
     blocks = scheme.blocks
     options: dict[str, Any] = {} if blocks.inner is None else {"inner": blocks.inner}
     options |= {} if blocks.groups == 1 else {"groups": blocks.groups}
-    if blocks.kind == "symmetric" and not isinstance(scheme.applied, Partitioned):
-        options["interval"] = real_interval(scheme.applied)
-        if not options["interval"]:
+    if blocks.kind in STABLE:
+        interval = STABLE[blocks.kind](scheme.applied)
+        options["interval"] = interval if interval < math.inf else None
+        if not interval:
             raise OdenasError(
-                "`kind` of the blocks is 'symmetric', but the scheme has no real interval of stability: no step is stable"
+                f"`kind` of the blocks is {blocks.kind!r}, but no step of the scheme is stable with such blocks: its "
+                "interval of stability is empty"
             )
-    if blocks.kind == "antisymmetric" and not isinstance(scheme.applied, Partitioned):
-        options["interval"] = imaginary_interval(scheme.applied) or 1.0
     return options
 
 
@@ -132,7 +159,7 @@ def plain_method(method: Partitioned) -> dict[str, Any]:
 def by_tableau(scheme: Scheme, blocks: Sequence[int], reversible: bool) -> Steps:
     """Return how stages step by a tableau."""
     del reversible  # refused before
-    tableau = _checked_tableau(scheme)
+    tableau = checked_tableau(scheme)
     of_one_branch = tableau.steps == tableau.stages == 1
     steps = own_steps(scheme, tableau.steps, of_one_branch, blocks)
     branches = [[1] * (n - own) + [tableau.stages] * own for n, own in zip(blocks, steps, strict=True)]
@@ -154,7 +181,37 @@ def by_halves(scheme: Scheme, blocks: Sequence[int], reversible: bool) -> Steps:
     return Steps(branches, [0] * len(blocks), own, 2, {"method": method, "reversible": reversible})
 
 
-STEPPED: dict[type, Callable[[Scheme, Sequence[int], bool], Steps]] = {Tableau: by_tableau, Partitioned: by_halves}
+def by_solving(scheme: Scheme, blocks: Sequence[int], reversible: bool) -> Steps:
+    """Return how stages step by an implicit method, every block a step."""
+    del reversible  # refused before
+    if scheme.blocks.kind not in SOLVABLE:
+        raise OdenasError(
+            f"`kind` of the blocks is {scheme.blocks.kind!r}, but the steps of an implicit method are solved with "
+            f"blocks that have no batch normalisation and keep the shape: {' or '.join(map(repr, SOLVABLE))}"
+        )
+    if scheme.stochasticity.kind == "shake":
+        raise OdenasError(
+            "`stochasticity` is 'shake', but needs two stages or more of equal weight, and a step of an implicit "
+            "method has one: use 'depth' or 'multiplicative'"
+        )
+    assert isinstance(scheme.tableau, ImplicitMultistep)
+    method = {name: [float(weight) for weight in getattr(scheme.tableau, name)] for name in ("states", "slopes")}
+    least = first_steps(method) + 1
+    if max(blocks) < least:
+        layers = BLOCKS[scheme.blocks.kind].layers
+        raise OdenasError(
+            f"`depth` is {layers * sum(blocks) + 2} with {max(blocks)} blocks a stage, but the implicit method needs "
+            f"{least} (depth {layers * len(blocks) * least + 2}) to make one step of its own"
+        )
+    own = [0 if scheme.tying == "steps" else n - 1 for n in blocks]
+    return Steps([[1] * n for n in blocks], [0] * len(blocks), own, 1, {"method": method})
+
+
+STEPPED: dict[type, Callable[[Scheme, Sequence[int], bool], Steps]] = {
+    Tableau: by_tableau,
+    Partitioned: by_halves,
+    ImplicitMultistep: by_solving,
+}
 
 
 def _constant(scheme: Scheme, steps: Sequence[int]) -> TableWeights:
@@ -208,7 +265,12 @@ def _given_widths(width: int | Sequence[int], stages: int, growth: int, parts: i
     return widths
 
 
-def _checked_tableau(scheme: Scheme) -> Tableau:
+def checked_tableau(scheme: Scheme) -> Tableau:
+    """Return the tableau of a scheme that blocks can step by.
+
+    Raises:
+        OdenasError: the start gives no slopes that the first stage reads, or the noise does not fit the tableau.
+    """
     tableau, noise = tableau_of(scheme), scheme.stochasticity.kind
     if scheme.start == "copy" and any(tableau.W[0]):
         raise OdenasError("`start` is 'copy', but the tableau's first stage reads earlier slopes; use 'euler'")

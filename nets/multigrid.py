@@ -1,7 +1,7 @@
 """Multigrid networks: a cycle of the full approximation scheme is a U-net, whose long skips add a correction.
 
 For the equation A(u) = f on the finest grid, with operators A_c on the coarser ones (FAS; Brandt 1977, "Multi-level
-adaptive solutions to boundary-value problems"; Trottenberg, Oosterlee and Schüller, Multigrid, 2001, section 5.3):
+adaptive solutions to boundary-value problems"; Trottenberg, Oosterlee and Schüller, Multigrid, 2001, chapter 5):
 
     u ← smoothing steps of u' = B(f − A(u));
     u_c = Π u,    f_c = R (f − A(u)) + A_c(u_c),    v = the same on the coarser grid, from u_c and f_c;
@@ -41,7 +41,7 @@ class Cycle(nn.Module):
     Made with a linear operator and corrector on vertex-centred grids, it is the solver of the textbooks for −Δu = f,
     grid width 1, zeros around: damped Jacobi steps, full weighting, (bi)linear interpolation. On cell-centred grids the
     zeros lie in the cells around, further out on each coarser grid: on 32 × 32 cells with three levels a cycle makes
-    the error 0.6 times as large, with six it makes it grow.
+    the error 0.6 times as large, and with six it does not converge.
 
     Args:
         widths: channels of each stage, an odd number of stages; on the way up as on the way down.

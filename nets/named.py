@@ -1,10 +1,12 @@
-"""The published residual networks for small images by name, each with the recipe that trains it."""
+"""The published networks by name, each with the recipe that trains it."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from typing import Any
 
 from odenas.nets.build import build
 from odenas.nets.network import SchemeNetwork
@@ -17,7 +19,7 @@ from odenas.space.stochasticity import Stochasticity
 
 @dataclass(frozen=True)
 class PublishedRecipe:
-    """How a network was trained: SGD whose learning rate falls tenfold at each milestone; CIFAR-10 if nothing is said.
+    """How a network was trained: SGD whose learning rate falls tenfold at each milestone.
 
     Args:
         epochs: of the whole training.
@@ -27,6 +29,7 @@ class PublishedRecipe:
         nesterov: whether the momentum has Nesterov's form.
         source: where this is written.
         momentum, batch_size: of SGD.
+        data: on what.
     """
 
     epochs: int
@@ -37,11 +40,24 @@ class PublishedRecipe:
     source: str
     momentum: float = 0.9
     batch_size: int = 128
+    data: str = "CIFAR-10"
 
 
 LU = PublishedRecipe(160, (80, 120), 0.1, 1e-4, False, "Lu et al. 2018, arXiv 1710.10121")
 LU_STOCHASTIC = replace(LU, epochs=500, milestones=(250, 375))
 HUANG = replace(LU_STOCHASTIC, nesterov=True, source="github.com/yueatsprograms/Stochastic_Depth, main.lua")
+HE = PublishedRecipe(164, (82, 123), 0.1, 1e-4, False, "He et al. 2016, Deep Residual Learning: 64 000 steps")
+IMAGENET = PublishedRecipe(90, (30, 60), 0.1, 1e-4, False, "Lu et al. 2018", batch_size=256, data="ImageNet")
+XIE = PublishedRecipe(300, (150, 225), 0.1, 5e-4, True, "Xie et al. 2017, ResNeXt")
+GOMEZ = PublishedRecipe(
+    160, (80, 120), 0.1, 2e-4, False, "github.com/renmengye/revnet-public, 80 000 steps", batch_size=100
+)
+CHANG_RECIPE = PublishedRecipe(
+    180, (100, 140), 0.1, 4e-4, False, "github.com/LiliMeng/hamiltonian-revnet, 90 000 steps", batch_size=100
+)
+LARSSON = PublishedRecipe(
+    400, (200, 300, 350, 375), 0.02, 0.0, False, "Larsson et al. 2017, FractalNet", batch_size=100
+)
 SANDER = PublishedRecipe(
     220, (180,), 0.01, 5e-4, False, "github.com/michaelsdr/momentumnet, run_CIFAR_10.py and trainer_CIFAR_10.py"
 )
@@ -54,36 +70,100 @@ class NamedNetwork:
     Args:
         about: what it is and where it was published, in a line.
         scheme: how it steps, its blocks and its noise.
-        depth: number of layers, as `build` counts them.
-        width: channels of the first stage.
+        depth: number of layers, as `build` counts them; None where the blocks of each stage say it.
+        width: channels of the first stage, or of all.
         recipe: how it is trained.
         published: its `network` in the table `odenas.results.published`, where that has its error.
+        options: what `build` is told beside.
+        twin: name of the network that is its Euler twin with the same number of parameters, where another scheme cannot
+            step on its own backbone.
     """
 
     about: str
     scheme: Scheme
-    depth: int
-    width: int = 16
+    depth: int | None = None
+    width: int | tuple[int, ...] = 16
     recipe: PublishedRecipe = LU
     published: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    twin: str | None = None
 
 
 EULER, LM = scheme("euler"), scheme("lm")
 BOTTLENECK = Blocks("bottleneck")
 BOTTLENECK_WIDTH = 64
-"""Four times 16 (He et al. 2016, Identity Mappings). `build`'s first convolution has as many channels, theirs 16."""
+"""Four times the 16 channels after the first convolution (He et al. 2016, Identity Mappings)."""
+NARROW_STEM = {"stem_width": 16}
+POST_STEM: dict[str, Any] = {"stem": "normalised"}
+IMAGENET_STEM: dict[str, Any] = {"stem": "imagenet", "stem_width": 64}
+IMAGENET_STAGES = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
-def _dropping(value: Scheme, rate: float) -> Scheme:
+def _dropping(value: Scheme, rate: float, growth: str = "linear") -> Scheme:
     """Return the scheme with stochastic depth that drops the last block with probability `rate` = 1 − p_L."""
-    return replace(value, stochasticity=Stochasticity("depth", rate))
+    return replace(value, stochasticity=Stochasticity("depth", rate, growth))
+
+
+def _blocks(value: Scheme, kind: str, per_stage: tuple[int, ...] = (), **options: Any) -> Scheme:
+    """Return the scheme with these blocks."""
+    return replace(value, blocks=Blocks(kind, per_stage=per_stage, **options))
 
 
 PREACT = "Pre-activation ResNet, forward Euler (He et al. 2016, Identity Mappings)"
+RESNET = "ResNet, forward Euler, activations after the steps (He et al. 2016, Deep Residual Learning)"
+RESNEXT = "ResNeXt with {} groups of {} channels (Xie et al. 2017)"
 LM_RESNET = "LM-ResNet, two steps with one learned k for each block (Lu et al. 2018)"
-CHANG = "{} with ordinary residual branches in place of antisymmetric ones (after Chang et al. 2018)"
+REVNET = "RevNet, symplectic Euler of two halves, states computed again (Gomez et al. 2017)"
 
-NETWORKS: dict[str, NamedNetwork] = {
+RESNETS = {
+    **{
+        f"resnet{depth}": NamedNetwork(
+            f"{RESNET}, option A",
+            _blocks(EULER, "post-basic", shortcut="pad"),
+            depth,
+            recipe=HE,
+            published=f"ResNet-{depth}",
+            options=POST_STEM,
+        )
+        for depth in (20, 32, 44, 56, 110, 1202)
+    },
+    **{
+        f"resnet{depth}": NamedNetwork(
+            f"{RESNET}, for 224×224",
+            _blocks(EULER, "post-bottleneck", stages),
+            width=256,
+            recipe=IMAGENET,
+            published=f"ResNet-{depth}",
+            options=IMAGENET_STEM,
+        )
+        for depth, stages in IMAGENET_STAGES.items()
+    },
+    **{
+        f"resnext{depth}_{groups}x{size}d": NamedNetwork(
+            f"{RESNEXT.format(groups, size)}, for 224×224",
+            _blocks(EULER, "post-bottleneck", IMAGENET_STAGES[depth], groups=groups, inner=groups * size / 256),
+            width=256,
+            recipe=IMAGENET,
+            published=f"ResNeXt-{depth} {groups}x{size}d",
+            options=IMAGENET_STEM,
+        )
+        for depth, groups, size in ((50, 32, 4), (101, 32, 4), (101, 64, 4))
+    },
+    **{
+        f"resnext29_{groups}x64d": NamedNetwork(
+            RESNEXT.format(groups, 64),
+            _blocks(EULER, "post-bottleneck", groups=groups, inner=groups * 64 / 256),
+            29,
+            256,
+            recipe=XIE,
+            published=f"ResNeXt-29 {groups}x64d",
+            options={**POST_STEM, "stem_width": 64},
+        )
+        for groups in (8, 16)
+    },
+}
+
+PREACTIVATED = {
     **{f"preact_resnet{depth}": NamedNetwork(PREACT, EULER, depth) for depth in (20, 32, 44, 56)},
     "preact_resnet110": NamedNetwork(PREACT, EULER, 110, published="pre-act ResNet-110"),
     "preact_resnet1202": NamedNetwork(PREACT, EULER, 1202),
@@ -94,12 +174,19 @@ NETWORKS: dict[str, NamedNetwork] = {
             depth,
             BOTTLENECK_WIDTH,
             published=f"pre-act ResNet-{depth}",
+            options=NARROW_STEM,
         )
         for depth in (164, 1001)
     },
     "preact_resnet110_sd": NamedNetwork(
-        f"{PREACT}, stochastic depth with p_L = 0.5 (Huang et al. 2016)", _dropping(EULER, 0.5), 110, recipe=HUANG
+        f"{PREACT}, stochastic depth with p_L = 0.5 (Huang et al. 2016)",
+        _dropping(EULER, 0.5, "proportional"),
+        110,
+        recipe=HUANG,
     ),
+}
+
+MULTISTEP = {
     **{
         f"lm_resnet{depth}": NamedNetwork(LM_RESNET, LM, depth, published=f"LM-ResNet-{depth}")
         for depth in (20, 32, 44, 56, 110)
@@ -110,6 +197,7 @@ NETWORKS: dict[str, NamedNetwork] = {
         164,
         BOTTLENECK_WIDTH,
         published="LM-ResNet-164",
+        options=NARROW_STEM,
     ),
     "lm_resnet56_sd": NamedNetwork(
         f"{LM_RESNET}, stochastic depth with p_L = 0.8", _dropping(LM, 0.2), 56, recipe=LU_STOCHASTIC
@@ -117,16 +205,103 @@ NETWORKS: dict[str, NamedNetwork] = {
     "lm_resnet110_sd": NamedNetwork(
         f"{LM_RESNET}, stochastic depth with p_L = 0.5", _dropping(LM, 0.5), 110, recipe=LU_STOCHASTIC
     ),
+    **{
+        f"lm_resnet{depth}": NamedNetwork(
+            f"{LM_RESNET}, for 224×224",
+            _blocks(LM, "bottleneck", IMAGENET_STAGES[depth]),
+            width=256,
+            recipe=IMAGENET,
+            options=IMAGENET_STEM,
+        )
+        for depth in (50, 101)
+    },
+    **{
+        f"lm_resnext29_{groups}x64d": NamedNetwork(
+            f"LM-ResNeXt: {RESNEXT.format(groups, 64)}, two steps with one learned k for each block (Lu et al. 2018)",
+            _blocks(LM, "bottleneck", groups=groups, inner=groups * 64 / 256),
+            29,
+            256,
+            recipe=XIE,
+            options={"stem_width": 64},
+        )
+        for groups in (8, 16)
+    },
     "momentum_resnet18": NamedNetwork(
         "Momentum ResNet with γ = 0.9, four stages of two blocks as in ResNet-18, pre-activation (Sander et al. 2021)",
         replace(scheme("momentum", gamma="9/10"), blocks=Blocks(per_stage=(2, 2, 2, 2))),
-        18,
-        64,
+        width=64,
         recipe=SANDER,
     ),
-    "midpoint_resnet26": NamedNetwork(CHANG.format("Midpoint network"), scheme("midpoint"), 26),
-    "leapfrog_resnet26": NamedNetwork(CHANG.format("Leapfrog network"), scheme("verlet"), 26),
+    "midpoint_resnet26": NamedNetwork(
+        "Midpoint network of antisymmetric blocks (after Chang et al. 2018)",
+        _blocks(scheme("midpoint"), "antisymmetric"),
+        26,
+        recipe=CHANG_RECIPE,
+    ),
+    "leapfrog_resnet26": NamedNetwork(
+        "Leapfrog network of symmetric blocks (after Chang et al. 2018)",
+        replace(scheme("verlet"), blocks=Blocks("symmetric", "tanh")),
+        26,
+        recipe=CHANG_RECIPE,
+    ),
 }
+
+REVERSIBLE = {
+    **{
+        f"{name}{depth}": NamedNetwork(
+            about,
+            _blocks(scheme("symplectic_euler"), kind, (n, n, n), shortcut="pool"),
+            width=widths,
+            recipe=recipe,
+            options={"reversible": True},
+            twin=f"euler-{depth}" if kind == "basic" else "preact_resnet164",
+        )
+        for name, depth, about, kind, n, widths, recipe in (
+            ("revnet", 38, REVNET, "basic", 3, (32, 64, 112), GOMEZ),
+            ("revnet", 110, REVNET, "basic", 9, (32, 64, 128), GOMEZ),
+            ("revnet", 164, f"{REVNET}, bottlenecks", "bottleneck", 9, (128, 256, 512), GOMEZ),
+        )
+    },
+    **{
+        f"hamiltonian_resnet{depth}": NamedNetwork(
+            "Hamiltonian network, symplectic Euler of ±KᵀΦ(Kx + b), states computed again (Chang et al. 2018)",
+            replace(scheme("symplectic_euler"), blocks=Blocks("hamiltonian", "relu", (n, n, n), shortcut="pool")),
+            width=widths,
+            recipe=CHANG_RECIPE,
+            options={"reversible": True},
+            twin=f"euler-{depth}",
+        )
+        for depth, n, widths in ((38, 3, (32, 64, 112)), (110, 9, (32, 64, 128)))
+    },
+}
+
+FRACTAL = {
+    f"fractalnet{5 * 2 ** (columns - 1)}": NamedNetwork(
+        f"FractalNet of {columns} columns with drop-path and dropout (Larsson et al. 2017)",
+        replace(scheme("fractal", columns=columns), stochasticity=Stochasticity("depth", 0.15, "constant")),
+        width=64,
+        recipe=LARSSON,
+        options={"backbone": "fractal"},
+        twin=f"euler-{twin}",
+    )
+    for columns, twin in ((3, 20), (4, 38))
+}
+
+DIFFUSION = {
+    f"{name}_resnet20": NamedNetwork(
+        f"{about}: blocks −τKᵀΦ(Kx) with Charbonnier's flux (Alt et al. 2022)",
+        replace(value, blocks=Blocks("symmetric", "charbonnier")),
+        20,
+    )
+    for name, about, value in (
+        ("diffusion", "Explicit diffusion", EULER),
+        ("du_fort_frankel", "Du Fort–Frankel network", scheme("du_fort_frankel")),
+        ("fsi", "FSI network in cycles of three", scheme("fsi")),
+        ("fixed_point", "Implicit diffusion by two fixed-point iterations", scheme("implicit_diffusion")),
+    )
+}
+
+NETWORKS: dict[str, NamedNetwork] = RESNETS | PREACTIVATED | MULTISTEP | REVERSIBLE | FRACTAL | DIFFUSION
 
 RULE = re.compile(r"(?P<scheme>[a-z0-9_]+)-(?P<depth>[0-9]{1,5})")
 """Beside the rows of NETWORKS: SCHEME-DEPTH is a scheme of the catalogue with its own blocks, width 16, recipe LU."""
@@ -163,11 +338,38 @@ def _nearest(name: str, depth: str) -> str | None:
     return near[0] if near else None
 
 
-def named(name: str, classes: int = 10, channels: int = 3) -> SchemeNetwork:
+def named(
+    name: str,
+    classes: int = 10,
+    channels: int = 3,
+    scheme: Scheme | None = None,
+    params: int | None = None,
+    width: Sequence[int] | None = None,
+    backbone: str | None = None,
+) -> SchemeNetwork:
     """Return the named network, as `build` makes it.
+
+    Args:
+        name: as `look_up` takes it.
+        classes, channels: of the data.
+        scheme: how to step, if not as published: everything else stays.
+        params: budget, if the widths are not to be the published ones.
+        width: of each stage, likewise.
+        backbone: for a network that has none of its own, if not "residual".
 
     Raises:
         OdenasError: the name is unknown, no number of blocks gives its depth, or `build` cannot step by its scheme.
     """
     row = look_up(name)
-    return build(row.scheme, row.depth, classes, channels, width=row.width)
+    options = row.options if backbone is None else {"backbone": backbone, **row.options}
+    return build(scheme or row.scheme, row.depth, classes, channels, params, width or row.width, **options)
+
+
+def twin_of(name: str) -> tuple[str, Scheme]:
+    """Return the backbone and the scheme of a network's Euler twin, for `named`; its budget is the network's.
+
+    Raises:
+        OdenasError: the name is unknown.
+    """
+    row = look_up(name)
+    return (row.twin, look_up(row.twin).scheme) if row.twin else (name, row.scheme.twin())

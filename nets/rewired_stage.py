@@ -88,7 +88,7 @@ class Stage:
         self.number, self.count, self.own = number, count, own
         self.rewiring, self.channels_last = rewiring, channels_last
         self.remembers = tableau_of(rewiring.scheme).steps > 1
-        make = NOISES[rewiring.scheme.stochasticity.kind]
+        make = NOISES[rewiring.scheme.stochasticity.variant]
         self.noises = [make(rate) if rate else QUIET for rate in rates]
 
     def step(

@@ -43,7 +43,7 @@ class LinearOperator(GridConvolution):
     That is the stencil (−1, 2, −1) / h² in each dimension, h = 1 on the finest grid and twice as large on the next.
     `relaxation` is the number to which B then makes the damped Jacobi method, ω/D with the ω that damps high
     frequencies best, 2/3 in one dimension and 4/5 in two (Trottenberg, Oosterlee and Schüller, Multigrid, 2001,
-    section 2.1).
+    chapter 2).
     """
 
     linear = True
@@ -61,7 +61,7 @@ class LinearOperator(GridConvolution):
 class Diffusion(nn.Module):
     """A of one backward Euler step of diffusion, A(u) = u + KᵀΦ(Ku): u is f smoothed (Alt et al. 2022).
 
-    K begins as normal numbers of variance 1 / inputs of a value, which makes ‖K‖² about 4; steps with the `relaxation`
+    K begins as normal numbers of variance 1 / inputs of a value, which makes ‖K‖² about 4; Euler steps by `relaxation`
     are stable up to ‖K‖² = 9 for Φ(s)/s from 0 to 1.
     """
 

@@ -1,9 +1,9 @@
 """A guaranteed bound of the spectral norm of a convolution, cheap enough for every training step.
 
 A zero-padded convolution of n pixels is a part of the circular one on a ring of n + 1 or more, where the added pixels
-stay 0; so its norm is at most that of the circular one: the largest norm of its symbol σ(θ) = Σ_k K_k e^{ikθ}, a complex
-matrix (outputs, inputs), over the frequencies θ of the ring (Sedghi, Gupta, Long, "The singular values of convolutional
-layers", 2019). Two steps bound this from above:
+stay 0; so its norm is at most that of the circular one: the largest norm of its symbol σ(θ) = Σ_k K_k e^{ikθ}, a
+complex matrix (outputs, inputs), over the frequencies θ of the ring (Sedghi, Gupta, Long, "The singular values of
+convolutional layers", 2019). Two steps bound this from above:
 
 - A ring of more than `FREQUENCIES` pixels is taken as infinite, and its circle of frequencies replaced by so many, at
   the distance 2π/N. Re(u*σ(θ)v) = a + b cos(θ − φ) for any vectors u, v; where this is largest in modulus, |a| + |b|, a
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 FREQUENCIES = 12
-"""Frequencies along an axis of a large image: the bound is at most 1.035 times too large by this, 1.072 by both axes."""
+"""Frequencies along an axis of a large image: the bound is at most 1.036 times too large by this, 1.072 by both."""
 
 PRODUCTS = 5
 """T. The bound is at most C^{1/64} times too large by this: 1.07 for 64 channels, all of one singular value."""
@@ -37,8 +37,8 @@ TINY = 1e-18  # the least scale that a Gram matrix is divided by; its square is 
 def spectral_norm_bound(kernel: Tensor, height: int, width: int) -> Tensor:
     """Return a bound of the norm of the zero-padded convolution with the kernel, stride 1, a scalar: never below it.
 
-    Of float64 in float64, else in float32, also under autocast. It bounds the transposed convolution too. Its gradient is
-    exact where no two frequencies attain the maximum; its second derivative is 0, which it is not.
+    Of float64 in float64, else in float32, also under autocast. It bounds the transposed convolution too. Its gradient
+    is exact where no two frequencies attain the maximum; second derivatives come out as 0, which they are not.
 
     Args:
         kernel: (outputs, inputs, 3, 3).
@@ -64,7 +64,7 @@ def _bound_and_gradient(kernel: Tensor, height: int, width: int) -> tuple[Tensor
     taps = kernel.permute(2, 3, 0, 1).flatten(2).flatten(0, 1)
     phases, correction = _phases(kernel, height, width)
     cosines, sines = phases.cos(), phases.sin()
-    real, imaginary = ((each @ taps).unflatten(1, kernel.shape[:2]) for each in (cosines, sines))
+    real, imaginary = ((each @ taps).view(-1, *kernel.shape[:2]) for each in (cosines, sines))
     norms = torch.ones_like(real[:, :1, :1])
     for size in reversed([size for _, _, size in _gram_powers(real, imaginary)]):
         norms = (size * norms).sqrt()
@@ -80,9 +80,8 @@ def _bound_and_gradient(kernel: Tensor, height: int, width: int) -> tuple[Tensor
     rounding = 1 + torch.finfo(kernel.dtype).eps * (16 + kernel.shape[0] + kernel.shape[1])
     bound = largest.squeeze() * (correction * rounding)
     gradient = gradient * (bound / (gradient * taps).sum().clamp(min=TINY))
-    return (scale * bound).clamp(min=LEAST), gradient.unflatten(1, kernel.shape[:2]).unflatten(0, (3, 3)).permute(
-        2, 3, 0, 1
-    )
+    gradient = gradient.view(3, 3, *kernel.shape[:2]).permute(2, 3, 0, 1)
+    return (scale * bound).clamp(min=LEAST), gradient
 
 
 def _phases(like: Tensor, height: int, width: int) -> tuple[Tensor, float]:
@@ -102,9 +101,9 @@ def _phases(like: Tensor, height: int, width: int) -> tuple[Tensor, float]:
 def _gram_powers(real: Tensor, imaginary: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield σ*σ, its square, the square of that, …, each divided by its Frobenius norm before, and these norms.
 
-    As real matrices: P + iQ is Hermitian, so that P is symmetric, Q is not but for the sign, and its square has the real
-    part (P + Q)ᵀ(P + Q) − (M + Mᵀ) and the imaginary part M − Mᵀ with M = PQ: two real products, where complex numbers
-    need four.
+    As real matrices: P + iQ is Hermitian, so that P is symmetric and Q antisymmetric, and its square has the real part
+    (P + Q)ᵀ(P + Q) − (M + Mᵀ) and the imaginary part M − Mᵀ with M = PQ: two real products, where complex numbers need
+    four.
     """
     P, M = torch.baddbmm(real.mT @ real, imaginary.mT, imaginary), real.mT @ imaginary
     Q = M - M.mT

@@ -1,8 +1,8 @@
 """Right-hand sides whose Jacobian has a known spectrum, with a step τ that is kept stable: diffusion and Hamiltonian.
 
 K is a zero-padded 3×3 convolution, Kᵀ the transposed one with the same kernel, Φ an activation Φ(s) = g(s) s with
-0 ≤ g ≤ 1, and ρ = interval · sigmoid(θ) with a learned θ. The step τ is made from ρ and a bound of the norm of K, so that
-no value of the parameters, thus no training, makes it unstable.
+0 ≤ g ≤ 1, and ρ = interval · sigmoid(θ) with a learned θ. The step τ is made from ρ and a bound of the norm of K, so
+that no value of the parameters, thus no training, makes it unstable.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ CONTRASTS = 10.0
 class StableBranch(nn.Module):
     """What these branches share: shape, convolution, θ, and that what is made of the parameters is kept.
 
-    It is kept where no gradient of a parameter is asked for, as in evaluation, until a parameter is written to in place,
-    replaced or moved, or the image has another size. Writing through `Parameter.data` goes unseen by torch itself; then
-    call `train` or `eval` before evaluating again. Compiled code makes it anew at each call, unless the compiler folds
-    constants (`torch._inductor.config.freezing`).
+    It is kept where no gradient of a parameter is asked for, as in evaluation, while the image has the same size and
+    the parameters the same values: they are compared, for fused optimisers and `Parameter.data` change them unseen by
+    torch's count of versions. Compiled code makes it anew at each call, unless the compiler folds constants
+    (`torch._inductor.config.freezing`).
 
     Args:
         inputs, outputs, stride: as of `Branch`, but that the shape must stay.
         inside: channels after the convolution.
         activation: a row of ACTIVATIONS.
-        interval: ρ stays below it.
+        interval: ρ stays below it; None for no bound, as of an implicit method: then ρ = log(1 + e^θ).
         bias: whether the convolution has one; it begins with 0.
 
     Raises:
@@ -46,22 +46,28 @@ class StableBranch(nn.Module):
     shortcut: ClassVar = "projection"
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, inside: int, activation: str, interval: float, bias: bool
+        self, inputs: int, outputs: int, stride: int, inside: int, activation: str, interval: float | None, bias: bool
     ) -> None:
         super().__init__()
         if inputs != outputs or stride != 1:
             raise ValueError(
-                f"`inputs`, `outputs` and `stride` are {inputs}, {outputs} and {stride}, but this block keeps the shape "
-                f"of its state: the nearest are {outputs}, {outputs} and 1"
+                f"`inputs`, `outputs` and `stride` are {inputs}, {outputs} and {stride}, but this block keeps the "
+                f"shape of its state: the nearest are {outputs}, {outputs} and 1"
             )
-        if not 0 < interval < float("inf"):
-            raise ValueError(f"`interval` is {interval}, but must be a finite number above 0")
+        if interval is not None and not 0 < interval < float("inf"):
+            raise ValueError(f"`interval` is {interval}, but must be a finite number above 0, or None")
         self.conv = nn.Conv2d(inputs, inside, 3, 1, 1, bias=bias)
         if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
         self.theta = nn.Parameter(torch.zeros(()))
         self.activation, self.interval = ACTIVATIONS[activation], interval
-        self.kept: tuple[Any, list[tuple[Tensor, int]], tuple[Tensor, ...]] | None = None
+        self.kept: tuple[object, list[Tensor], tuple[Tensor, ...]] | None = None
+
+    def rho(self) -> Tensor:
+        """Return ρ, a scalar: below the interval, or where there is none, of any size above 0."""
+        if self.interval is None:
+            return functional.softplus(self.theta)
+        return self.interval * torch.sigmoid(self.theta)
 
     def step(self, height: int, width: int) -> Tensor:
         """Return τ on images of this size, a scalar."""
@@ -72,27 +78,19 @@ class StableBranch(nn.Module):
         raise NotImplementedError
 
     def ready(self, height: int, width: int) -> tuple[Tensor, ...]:
-        """Return `made`, kept from an earlier call where it has not changed."""
-        if torch.compiler.is_compiling() or self.conv.weight.is_inference():
-            return self.made(height, width)
+        """Return `made`, kept from an earlier call where nothing has changed."""
         parameters = list(self.parameters())
-        if torch.is_grad_enabled() and any(each.requires_grad for each in parameters):
+        asked = torch.is_grad_enabled() and any(each.requires_grad for each in parameters)
+        if asked or not comparable(parameters):
             return self.made(height, width)
         size = (height, width, torch.is_inference_mode_enabled())
         if self.kept is not None:
             kept_size, seen, made = self.kept
-            same = zip(parameters, seen, strict=True)
-            if kept_size == size and all(each._version == n and each.is_set_to(old) for each, (old, n) in same):
+            if kept_size == size and all(map(same, parameters, seen)):
                 return made
-        # What was seen is held, lest its memory is given to parameters that replace it.
         made = self.made(height, width)
-        self.kept = size, [(each.detach(), each._version) for each in parameters], made
+        self.kept = size, [each.detach().clone() for each in parameters], made
         return made
-
-    def train(self, mode: bool = True) -> StableBranch:
-        """Set the mode, and let go of what was kept."""
-        self.kept = None
-        return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without what was kept, for copies and pickles."""
@@ -103,8 +101,8 @@ class SymmetricBranch(StableBranch):
     """−τKᵀΦ_λ(Kx), diffusion: convolution, flux, transposed convolution of the same kernel (Alt et al. 2022).
 
     The flux Φ_λ(s) = λΦ(s/λ) has a learned contrast λ for each channel inside, where the activation is not homogeneous.
-    The step is τ = ρ/‖K‖² < interval/‖K‖². With x fixed this is −τKᵀGK x, G = diag g: a symmetric matrix with eigenvalues
-    in (−interval, 0]. With the interval 2 a forward Euler step never raises ‖x‖ (Alt, Schrader, Augustin, Peter,
+    The step is τ = ρ/‖K‖² < interval/‖K‖². At a given x this is −τKᵀGK x, G = diag g: a symmetric matrix with
+    eigenvalues in [−ρ, 0]. With the interval 2 a forward Euler step never raises ‖x‖ (Alt, Schrader, Augustin, Peter,
     Weickert, J. Math. Imaging Vis. 2022, arXiv 2107.14742).
 
     Args:
@@ -123,7 +121,7 @@ class SymmetricBranch(StableBranch):
         stride: int = 1,
         activation: str = "charbonnier",
         inner: float | None = None,
-        interval: float = 2.0,
+        interval: float | None = 2.0,
     ) -> None:
         inside = inner_channels(outputs, 1 if inner is None else inner)
         super().__init__(inputs, outputs, stride, inside, activation, interval, self.bias)
@@ -139,11 +137,11 @@ class SymmetricBranch(StableBranch):
     def step(self, height: int, width: int) -> Tensor:
         """Return τ on images of this size, a scalar."""
         norm = spectral_norm_bound(self.conv.weight, height, width)
-        return self.interval * torch.sigmoid(self.theta) / norm.square()
+        return self.rho() / norm.square()
 
     def made(self, height: int, width: int) -> tuple[Tensor, ...]:
         """Return the kernels: that of K/λ, and that of ±τKᵀλ as a convolution."""
-        kernel, rho = self.conv.weight, self.interval * torch.sigmoid(self.theta)
+        kernel, rho = self.conv.weight, self.rho()
         norm = spectral_norm_bound(kernel, height, width)
         contrast = self.contrast().view(-1, 1, 1, 1)
         # Divided twice, lest the square of the norm underflows; norms and steps are of higher precision than kernels.
@@ -189,7 +187,7 @@ class AntisymmetricBranch(StableBranch):
     layers: ClassVar = 1
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int = 1, activation: str = "tanh", interval: float = 1.0
+        self, inputs: int, outputs: int, stride: int = 1, activation: str = "tanh", interval: float | None = 1.0
     ) -> None:
         super().__init__(inputs, outputs, stride, outputs, activation, interval, True)
 
@@ -206,9 +204,22 @@ class AntisymmetricBranch(StableBranch):
         """Return the kernel and τ."""
         kernel = self.kernel()
         norm = spectral_norm_bound(kernel, height, width)
-        return kernel, self.interval * torch.sigmoid(self.theta) / norm.clamp(min=1)
+        return kernel, self.rho() / norm.clamp(min=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return f(x), of the shape of x, (batch, channels, height, width)."""
         kernel, step = self.ready(x.shape[2], x.shape[3])
         return step * self.activation(functional.conv2d(x, kernel, self.conv.bias, padding=1))
+
+
+def comparable(parameters: list[nn.Parameter]) -> bool:
+    """Return whether the values of the parameters can be looked at here and now, and are of a single network."""
+    if torch.compiler.is_compiling() or not all(isinstance(each, nn.Parameter) for each in parameters):
+        return False
+    device = parameters[0].device.type
+    return device != "meta" and not (device == "cuda" and torch.cuda.is_current_stream_capturing())
+
+
+def same(new: Tensor, old: Tensor) -> bool:
+    """Return whether two tensors have the same values on the same device."""
+    return new.dtype == old.dtype and new.device == old.device and torch.equal(new, old)

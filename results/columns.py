@@ -1,6 +1,9 @@
 """The columns of every table: name -> (dtype, meaning with unit). They are stable, in name, order and dtype.
 
-Errors are in percent of the images wrongly classified, times in seconds, dates in UTC; a missing value is NA.
+An error is what is minimised, in the unit of the data set's metric: percent of the images wrongly classified; or for
+denoising −PSNR in dB, so that smaller is better and differences are in dB. A loss is the mean cross entropy in nats,
+or for denoising the mean squared error where pixels have the variance 1. Times are in seconds, dates in UTC; a missing
+value is NA.
 """
 
 from __future__ import annotations
@@ -20,9 +23,9 @@ TRIALS: Columns = {
     "status": ("string", "RUNNING, COMPLETE (the whole budget), PRUNED (stopped before it) or FAIL"),
     "stop_reason": ("string", "why it ended: 'budget reached', 'stopped by asha at epoch 2', or what failed"),
     "failure": ("string", "last lines of the traceback, or the measure that was not finite; NA where nothing failed"),
-    "validation_error": ("Float64", "percent of the validation images, after the last epoch done (not the best one)"),
-    "validation_loss": ("Float64", "mean cross entropy in nats on the validation images, after the last epoch done"),
-    "train_loss": ("Float64", "mean cross entropy in nats over the last epoch done"),
+    "validation_error": ("Float64", "error on the validation images, after the last epoch done (not the best one)"),
+    "validation_loss": ("Float64", "loss on the validation images, after the last epoch done"),
+    "train_loss": ("Float64", "mean loss over the last epoch done"),
     "epochs": ("Int64", "epochs done"),
     "budget": ("Int64", "epochs asked for"),
     "data": ("string", "name of the data set"),
@@ -67,10 +70,10 @@ TRIALS: Columns = {
 EPOCHS: Columns = {
     "number": ("Int64", "number of the trial"),
     "epoch": ("Int64", "epochs done, from 1"),
-    "train_loss": ("Float64", "mean cross entropy in nats over the epoch"),
-    "train_error": ("Float64", "percent of the augmented training images, over the epoch"),
-    "validation_loss": ("Float64", "mean cross entropy in nats on the validation images, after the epoch"),
-    "validation_error": ("Float64", "percent of the validation images, after the epoch"),
+    "train_loss": ("Float64", "mean loss over the epoch"),
+    "train_error": ("Float64", "error on the augmented training images, over the epoch"),
+    "validation_loss": ("Float64", "loss on the validation images, after the epoch"),
+    "validation_error": ("Float64", "error on the validation images, after the epoch"),
     "learning_rate": ("Float64", "learning rate at the end of the epoch"),
     "seconds": ("Float64", "wall time of the epoch, validation included"),
     "finished": (DATE, "when the epoch ended"),
@@ -99,9 +102,9 @@ CONFIRMATIONS: Columns = {
     "params": ("Int64", "trainable parameters"),
     "epochs": ("Int64", "epochs done"),
     "budget": ("Int64", "epochs asked for"),
-    "train_loss": ("Float64", "mean cross entropy in nats over the last epoch"),
-    "validation_error": ("Float64", "percent of the validation images, after the last epoch; NA if trained on them"),
-    "test_error": ("Float64", "percent of the test images, after the last epoch"),
+    "train_loss": ("Float64", "mean loss over the last epoch"),
+    "validation_error": ("Float64", "error on the validation images, after the last epoch; NA if trained on them"),
+    "test_error": ("Float64", "error on the test images, after the last epoch"),
     "seconds": ("Float64", "wall time of the training"),
     "started": (DATE, "when it was started"),
     "finished": (DATE, "when it ended; NA while it runs"),
@@ -112,6 +115,7 @@ CONFIRMATIONS: Columns = {
     "version_odenas": ("string", "version of odenas"),
     "version_torch": ("string", "version of torch"),
     "commit": ("string", "commit of the source, where it is known"),
+    "test_parts": ("string", "test error by part, as JSON: such as 'σ 15' (noise) -> error; NA where there is one"),
 }
 
 SUMMARY: Columns = {
@@ -125,12 +129,12 @@ SUMMARY: Columns = {
     "params": ("Int64", "trainable parameters"),
     "seeds": ("Int64", "trainings that finished with a finite test error: n"),
     "failed": ("Int64", "trainings that did not"),
-    "mean": ("Float64", "mean test error in percent over the n seeds"),
+    "mean": ("Float64", "mean test error over the n seeds"),
     "std": ("Float64", "sample standard deviation (n − 1) of the test error; NA for one seed"),
     "low": ("Float64", "lower end of the 95 % t interval of the mean; NA without spread"),
     "high": ("Float64", "upper end of it"),
     "pairs": ("Int64", "seeds that the network and its twin both finished"),
-    "difference": ("Float64", "mean over the pairs of its test error less the twin's, in points; negative is better"),
+    "difference": ("Float64", "mean over the pairs of its test error less the twin's; negative is better"),
     "difference_low": ("Float64", "lower end of the 95 % t interval of the difference, not corrected for K"),
     "difference_high": ("Float64", "upper end of it"),
     "p_value": ("Float64", "paired two-sided t test of no difference"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from odenas.results.frames import frame
 
 LEVEL = 0.95
 NO_SPREAD = 1e-9
-"""Points of error: a standard deviation below it is rounding, and no test can be built on it."""
+"""Percent or dB: a standard deviation below it is rounding, and no test can be built on it."""
 GROUP = ("label", "role", "number", "twin_of", "data", "train_size", "budget")
 
 
@@ -73,6 +74,16 @@ def summary(confirmations: pd.DataFrame) -> pd.DataFrame:
         row["p_holm"] = p
         row["verdict"] = _verdict(row["difference"], p, row["pairs"], len(tested))
     return frame(rows, SUMMARY)
+
+
+def parts(confirmations: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean test error in each part of the test, over the trainings that finished.
+
+    A row for each network that has parts, by its label; a column for each part, in the order of the test.
+    """
+    finished = confirmations[confirmations["status"].eq("COMPLETE") & confirmations["test_parts"].notna()]
+    table = pd.DataFrame([json.loads(row) for row in finished["test_parts"]], index=finished["label"])
+    return table.groupby(level=0).mean()
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -27,6 +27,7 @@ def app() -> None:
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option("--run", help="Run folder; the same command on it goes on.  [runs/DATA]")
 @click.option("--data", help="Data set.  [digits]")
+@click.option("--backbone", help="Network: residual, torchvision:NAME or timm:NAME.  [residual]")
 @click.option("--trials", type=int, help="Schemes to try.")
 @click.option("--epochs", type=int, help="Epochs of a trial.")
 @click.option("--train-size", type=int, help="Training images.")
@@ -96,7 +97,7 @@ def export(run: str, out: Path, trial: int | None) -> None:
 
 @app.command()
 @click.argument("name")
-@click.option("--data", default="cifar10", show_default=True, help="Data set: cifar10, fashion-mnist or digits.")
+@click.option("--data", default="cifar10", show_default=True, help="cifar10, fashion-mnist, digits or denoise.")
 @click.option("--epochs", type=int, help="Epochs; where fewer than the recipe's, the rate falls earlier in proportion.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first training; others follow one by one.")
 @click.option("--seeds", type=int, default=1, show_default=True, help="Trainings.")

@@ -7,15 +7,20 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def augment(images: Tensor, pad: int, flip: bool, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, pad: int, flip: bool, generator: torch.Generator, turn: bool = False) -> Tensor:
     """Return each image shifted by up to `pad` pixels (zeros come in) and, if `flip`, mirrored with probability ½.
+
+    If `turn`, each is turned by 0, 1, 2 or 3 quarters as well, one as probable as the other.
 
     Args:
         images: (batch, channels, height, width), any type.
         pad: largest shift in pixels, up and down, left and right; He et al. 2016 pad CIFAR by 4.
         flip: whether to mirror left and right.
         generator: on the CPU, so that a seed gives the same batches on every device.
+        turn: whether to turn; the images must be square.
     """
+    if turn:
+        images = _turned(images, torch.randint(4, (len(images), 1, 1, 1), generator=generator).to(images.device))
     count, channels, height, width = images.shape
     if pad:
         shift = torch.randint(0, 2 * pad + 1, (2, count, 1), generator=generator).to(images.device)
@@ -33,3 +38,9 @@ def augment(images: Tensor, pad: int, flip: bool, generator: torch.Generator) ->
     image = torch.arange(count, device=images.device)[:, None, None, None]
     channel = torch.arange(channels, device=images.device)[None, :, None, None]
     return padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def _turned(images: Tensor, quarters: Tensor) -> Tensor:
+    """Return each image turned by its number of quarters, shape (batch, 1, 1, 1), anticlockwise."""
+    turned = torch.where(quarters % 2 == 1, images.rot90(1, (2, 3)), images)
+    return torch.where(quarters >= 2, turned.rot90(2, (2, 3)), turned)

@@ -10,8 +10,11 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from odenas.nets.backbones import LIBRARIES, check_form, is_given
+from odenas.nets.build import BACKBONES
 from odenas.search.data import DATASETS
 from odenas.search.recipe import Recipe
+from odenas.search.tasks import TASKS, task_of
 from odenas.space import OdenasError, SearchSpace, scheme
 from odenas.space.errors import unknown
 
@@ -52,6 +55,15 @@ BUDGETS: dict[str, dict[str, Any]] = {
         "confirm": {"seeds": 3},
     },
     "cifar10": {"depth": 20, "width": 16, "train_size": None, "epochs": 30, "trials": 40, "confirm": {"seeds": 3}},
+    "denoise": {
+        "depth": 20,
+        "width": 8,
+        "train_size": 600,
+        "epochs": 4,
+        "trials": 30,
+        "recipe": {"algorithm": "adam", "batch_size": 8, "learning_rate": 0.01},
+        "confirm": {"seeds": 5},
+    },
 }
 
 
@@ -75,12 +87,14 @@ class SearchConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     data: str = Field("digits", description="data set")
+    backbone: str = Field(description="network: residual, dense, torchvision:NAME or timm:NAME")
+    network: str | None = Field(None, description="published network that is trained; of `odenas train` alone")
     run: str | None = Field(None, description="run folder; runs/DATA if not given")
     trials: int = Field(ge=1, description="schemes to try")
     epochs: int = Field(ge=1, description="budget of a trial")
     train_size: int | None = Field(ge=1, description="training images; all if none is given")
-    depth: int = Field(ge=8, description="layers, 6n + 2, or 9n + 2 with bottlenecks; blocks per stage go before")
-    width: int = Field(ge=1, description="first stage's channels of the forward Euler network that sets the budget")
+    depth: int | None = Field(ge=8, description="layers, 6n + 2, or 9n + 2 with bottlenecks; `per_stage` goes before")
+    width: int | None = Field(ge=1, description="first stage's channels of the Euler network that sets the budget")
     params: int | None = Field(None, ge=1, description="parameter budget of every network; overrides `width`")
     seed: int = Field(0, ge=0, lt=2**32, description="of everything random")
     sampler: Sampler = Field("tpe", description="Optuna sampler")
@@ -110,11 +124,29 @@ class SearchConfig(BaseModel):
         if not isinstance(name, str) or name not in DATASETS:
             raise unknown("data", name, DATASETS)
         budget = BUDGETS.get(name, {})
-        merged = {**budget, **values}
+        merged = {"backbone": task_of(DATASETS[name]).backbone, **budget, **values}
+        if isinstance(merged["backbone"], str) and is_given(merged["backbone"]):
+            merged |= _of_given(merged["backbone"], values)
         for table in ("recipe", "confirm"):
             if isinstance(merged.get(table), Mapping):
                 merged[table] = {**budget.get(table, {}), **merged[table]}
         return merged
+
+    @model_validator(mode="after")
+    def _fitting(self) -> SearchConfig:
+        own = task_of(DATASETS[self.data]).backbone
+        if is_given(self.backbone):
+            check_form(self.backbone)
+        elif self.backbone not in BACKBONES:
+            raise unknown("backbone", self.backbone, [*BACKBONES, *(f"{library}:NAME" for library in LIBRARIES)])
+        # Of those that `build` makes, one is for each task, and the others are classifiers, as are the given ones.
+        of_others = {task.backbone for task in TASKS.values()} - {own}
+        if self.backbone != own and (own != "residual" or self.backbone in of_others):
+            raise OdenasError(f"`backbone` is {self.backbone!r}, but the data set {self.data!r} needs {own!r}")
+        for name in ("depth", "width"):
+            if getattr(self, name) is None and not is_given(self.backbone) and self.network is None:
+                raise OdenasError(f"`{name}` is None, but must be an integer for the backbone {self.backbone!r}")
+        return self
 
     @model_validator(mode="after")
     def _names(self) -> SearchConfig:
@@ -151,6 +183,19 @@ def read_config(path: str | Path | None, overrides: Mapping[str, Any]) -> Search
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise OdenasError(f"`CONFIG` is {path}, which is no TOML: {error}") from None
     return SearchConfig(**values | {name: value for name, value in overrides.items() if value is not None})
+
+
+def _of_given(backbone: str, values: Mapping[str, Any]) -> dict[str, None]:
+    """Return depth, width and parameters for a network that brings its own: none.
+
+    Raises:
+        OdenasError: one of them is given.
+    """
+    sizes = ("depth", "width", "params")
+    for name in sizes:
+        if values.get(name) is not None:
+            raise OdenasError(f"`{name}` is {values[name]!r}, but {backbone} has its own size; leave it out")
+    return dict.fromkeys(sizes)
 
 
 def _one_line(error: ValidationError) -> OdenasError:

@@ -11,13 +11,16 @@ import numpy as np
 from odenas.search.cache import cache_folder
 from odenas.search.cifar10 import CIFAR10
 from odenas.search.dataset import DataSet
+from odenas.search.denoise import DENOISE
 from odenas.search.digits import DIGITS
 from odenas.search.fashion_mnist import FASHION_MNIST
-from odenas.search.images import SPLIT_SEED, Images, stratified
+from odenas.search.images import Images, stratified
+from odenas.search.metric import Metric
 from odenas.search.sources import Report
+from odenas.search.tasks import task_of
 from odenas.space.errors import OdenasError, unknown
 
-DATASETS = {"digits": DIGITS, "fashion-mnist": FASHION_MNIST, "cifar10": CIFAR10}
+DATASETS = {"digits": DIGITS, "fashion-mnist": FASHION_MNIST, "cifar10": CIFAR10, "denoise": DENOISE}
 
 _log: Report = logging.getLogger("odenas").warning
 
@@ -64,7 +67,7 @@ def load(
     if validation_size is None:
         validation_size = row.validation if train_size is None else min(row.validation, max(1000, train_size // 2))
     both = row.read_train(cache_folder(folder), report)
-    order = stratified(both.labels, SPLIT_SEED)
+    order = row.order(both.labels)
     train = np.sort(order[row.validation :])
     if train_size is not None:
         train = train[stratified(both.labels[train], seed)[:train_size]]
@@ -90,8 +93,17 @@ def prepare(name: str, folder: str | os.PathLike[str] | None = None, report: Rep
     for read in (row.read_train, row.read_test):
         read(place, report)
     counts = f"{row.train} training, {row.validation} validation and {row.test} test images"
-    report(f"{name}: {counts} of {row.channels}×{row.size}×{row.size}, {row.classes} classes, verified")
+    report(f"{name}: {counts} of {row.channels}×{row.size}×{row.size}, {row.classes} {task_of(row).labels}, verified")
     return row
+
+
+def metric_of(name: str) -> Metric:
+    """Return what judges networks on a data set.
+
+    Raises:
+        OdenasError: there is no such data set.
+    """
+    return task_of(_row(name)).metric
 
 
 def _row(name: str) -> DataSet:

@@ -1,4 +1,4 @@
-"""What is known of a data set."""
+"""What is known of a data set, and the scale on which networks see it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from odenas.search.images import Images
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from odenas.search.images import Images, fixed_order
 from odenas.search.sources import Report
 
 
@@ -16,7 +21,7 @@ class DataSet:
 
     Args:
         name: its name on the command line.
-        classes: number of classes; labels are 0 .. classes − 1.
+        classes: number of classes, or of photographs where there are none; labels are 0 .. classes − 1.
         channels: of the images.
         size: height and width of the images.
         train, validation, test: numbers of images in the whole splits.
@@ -25,6 +30,10 @@ class DataSet:
         flip: whether a random horizontal flip suits the data in training.
         read_train: returns train and validation together, given the cache folder and where to report.
         read_test: likewise returns the test split; reads no other.
+        turn: whether random quarter turns suit the data in training.
+        order: returns an order of the indices of train and validation together, given their labels: the first
+            `validation` of it are the validation split.
+        task: what is asked of a network; a row of TASKS.
     """
 
     name: str
@@ -40,3 +49,18 @@ class DataSet:
     flip: bool
     read_train: Callable[[Path, Report], Images] = field(repr=False)
     read_test: Callable[[Path, Report], Images] = field(repr=False)
+    turn: bool = False
+    order: Callable[[Tensor], NDArray[np.int64]] = field(default=fixed_order, repr=False)
+    task: str = "classification"
+
+
+def normalise(images: Tensor, data_set: DataSet) -> Tensor:
+    """Return images on the scale 0 .. 255 as float32 with mean 0 and deviation 1 per channel over train and validation.
+
+    Their memory is channels last.
+    """
+    shape = (1, -1, 1, 1)
+    mean = torch.tensor(data_set.mean, device=images.device).view(shape)
+    scale = 1 / (255 * torch.tensor(data_set.std, device=images.device)).view(shape)
+    floats = images.to(torch.float32).contiguous(memory_format=torch.channels_last)
+    return (floats - 255 * mean).mul_(scale)

@@ -10,22 +10,23 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
 from rich.console import Console
 
 from odenas.nets import build, parameters
+from odenas.nets.backbones import is_given
 from odenas.results import Run, load
 from odenas.search.cluster import check_address, cluster
 from odenas.search.config import MAY_CHANGE, SearchConfig
 from odenas.search.confirm import confirm
-from odenas.search.data import DATASETS
 from odenas.search.data import load as load_data
+from odenas.search.data import metric_of
+from odenas.search.given_backbone import given_parameters
 from odenas.search.ledger import Ledger
 from odenas.search.progress import Progress
-from odenas.search.trial import depth_of
+from odenas.search.trial import depth_of, shape_of
 from odenas.search.tune import run_trials, workers
 from odenas.space import Blocks, OdenasError, Scheme, scheme
 from odenas.space.blocks import STAGES
@@ -53,7 +54,7 @@ def search(config: SearchConfig, console: Console | None = None) -> Run:
         ledger = Ledger(config, run)
         count = workers(config, resources)
         title = f"odenas · {config.data} · {budget} parameters · {config.epochs} epochs a trial · {run.path}"
-        with Progress(ledger.rows, config.trials, title, console) as progress:
+        with Progress(ledger.rows, config.trials, title, console, metric_of(config.data)) as progress:
             run_trials(ledger, progress, budget, count)
             if config.confirm.seeds:
                 confirm(run, config, budget, progress, count, config.confirm.top, config.confirm.seeds)
@@ -64,11 +65,12 @@ def parameter_budget(config: SearchConfig) -> int:
     """Return the number of parameters that all networks of a search come near to.
 
     Raises:
-        OdenasError: the depth suits no network, or a scheme of the space, or the budget is below the narrowest network.
+        OdenasError: the depth suits no network, or a scheme of the space, or the budget is below the narrowest network;
+            or a given backbone does not suit the data or the space.
     """
-    data_set = DATASETS[config.data]
-    shape: dict[str, Any] = {"classes": data_set.classes, "channels": data_set.channels}
-    space = config.space
+    if is_given(config.backbone):
+        return given_parameters(config)
+    shape, space = shape_of(config), config.space
     drawn = [Scheme(adams_bashforth(max(space.steps)))] if "multistep" in space.family else []
     drawn += [scheme(name) for name in space.named] if "named" in space.family else []
     # What needs the longest history needs the deepest network, whatever its blocks.
@@ -76,7 +78,7 @@ def parameter_budget(config: SearchConfig) -> int:
     for kind in space.block:
         value = replace(longest, blocks=Blocks(kind, per_stage=space.per_stage[:1] * STAGES))
         build(value, depth_of(config.depth, value), params=config.params, width=2, **shape)
-    return config.params or parameters(build(scheme("euler"), config.depth, width=config.width, **shape))
+    return config.params or parameters(build(scheme("euler"), config.depth, **shape | {"width": config.width}))
 
 
 def open_run(config: SearchConfig) -> Run:
@@ -87,20 +89,23 @@ def open_run(config: SearchConfig) -> Run:
     """
     folder = config.folder
     if not (folder / "run.json").exists():
-        return Run.create(folder, config.resolved(), versions())
+        return Run.create(folder, config.resolved(), versions(config.backbone))
     run, wanted = load(folder), config.resolved()
+    there = {"backbone": "residual", **run.config}  # the folders of older versions do not say
+    there["recipe"] = {"algorithm": "sgd", **run.config.get("recipe", {})}
     for name in wanted:
-        if name not in MAY_CHANGE and run.config.get(name) != wanted[name]:
+        if name not in MAY_CHANGE and there.get(name) != wanted[name]:
             raise OdenasError(
-                f"`--run` is {folder}, which holds another search: there `{name}` is {run.config.get(name)!r}, "
+                f"`--run` is {folder}, which holds another search: there `{name}` is {there.get(name)!r}, "
                 f"here {wanted[name]!r}; choose another folder"
             )
     return run
 
 
-def versions() -> dict[str, str]:
+def versions(backbone: str = "residual") -> dict[str, str]:
     """Return the versions that a run's numbers depend on, and the commit of a checkout."""
-    found = {name: version(name) for name in ("odenas", "torch", "ray", "optuna", "numpy")}
+    library = [backbone.partition(":")[0]] if is_given(backbone) else []
+    found = {name: version(name) for name in ("odenas", "torch", "ray", "optuna", "numpy", *library)}
     found["python"] = platform.python_version()
     here = Path(__file__).resolve().parent
     command = ["git", "-C", str(here), "rev-parse", "HEAD"]

@@ -7,24 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from odenas.nets import build, export
+from odenas.nets.backbones import is_given, source_of
+from odenas.nets.named import named
 from odenas.results import Run, load
 from odenas.search.config import SearchConfig
-from odenas.search.data import DATASETS
+from odenas.search.data import DATASETS, metric_of
 from odenas.search.train import network_state
-from odenas.search.trial import depth_of, read_checkpoint
+from odenas.search.trial import depth_of, read_checkpoint, shape_of
 from odenas.space import OdenasError, Scheme, describe
 
 
 def export_trial(path: str | Path, number: int | None, out: str | Path) -> tuple[int, dict[str, float]]:
     """Export the network of a trial as training left it; return its number and the differences that `export` found.
 
-    Without a number it is the winner: of the retrained schemes the one with the lowest mean validation error, or
-    before any retraining the trial with the lowest.
+    Without a number it is the winner: of the retrained schemes the one with the best mean on the validation
+    images, or before any retraining the trial with the best.
 
     Raises:
-        OdenasError: no run, no such trial, none with weights, or `out` holds something.
+        OdenasError: no run, no such trial, none with weights, `out` holds something, or the run's backbone is a given
+            one.
     """
     run = load(path)
+    _check_code(run)
     number = winner(run) if number is None else number
     trials = run.trials.set_index("number")
     if number not in trials.index:
@@ -42,9 +46,12 @@ def export_trial(path: str | Path, number: int | None, out: str | Path) -> tuple
     data_set = DATASETS[config.data]
     scheme = Scheme.from_dict(json.loads(row["scheme"]))
     widths = [int(width) for width in row["widths"].split("-")]
-    shape: dict[str, Any] = {"classes": data_set.classes, "channels": data_set.channels}
-    network = build(scheme, depth_of(config.depth, scheme), width=widths, **shape)
+    if config.network:
+        network = named(config.network, scheme=scheme, width=widths, **shape_of(config))
+    else:
+        network = build(scheme, depth_of(config.depth, scheme), width=widths, **shape_of(config))
     network.load_state_dict(network_state(saved[0]))
+    metric = metric_of(config.data)
     provenance = {
         "run": run.path.name,
         "trial": number,
@@ -53,11 +60,21 @@ def export_trial(path: str | Path, number: int | None, out: str | Path) -> tuple
         "training images": int(row["train_size"]),
         "epochs": int(row["epochs"]),
         "seed": int(row["seed"]),
-        "validation error (%)": round(float(row["validation_error"]), 4),
+        f"validation {metric.name} ({metric.unit})": round(metric.shown(float(row["validation_error"])), 4),
         **{name: value for name, value in run.versions.items() if name in ("odenas", "torch", "commit")},
     }
     differences = export(network, out, size=data_set.size, mean=data_set.mean, std=data_set.std, provenance=provenance)
     return number, differences
+
+
+def _check_code(run: Run) -> None:
+    """Check that the run's networks are of odenas's own code, which an export can write down."""
+    backbone = run.config.get("backbone", "residual")
+    if is_given(backbone):
+        raise OdenasError(
+            f"`RUN` is {run.path}, whose networks are {backbone}: an export would need {source_of(backbone)}, and only "
+            f"networks that odenas builds can be exported yet; the weights are in {run.path / 'checkpoints'}"
+        )
 
 
 def winner(run: Run) -> int:

@@ -39,6 +39,11 @@ def to_images(pixels: NDArray[np.uint8], labels: NDArray[np.integer]) -> Images:
     return Images(torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64)))
 
 
+def fixed_order(labels: Tensor) -> NDArray[np.int64]:
+    """Return the stratified order that every search shares."""
+    return stratified(labels, SPLIT_SEED)
+
+
 def stratified(labels: Tensor, seed: int) -> NDArray[np.int64]:
     """Return a random order of the indices of `labels`, shape (n,), of which every beginning is stratified.
 

@@ -12,6 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from odenas.search.metric import ERROR, Metric
+
 INTERVAL = 5.0
 """Seconds between two lines where there is no terminal."""
 
@@ -24,10 +26,18 @@ class Progress:
         total: trials asked for.
         title: what the first line says.
         console: where to show it; a terminal gets the live view.
+        metric: what judges the trials.
     """
 
-    def __init__(self, rows: dict[int, dict[str, Any]], total: int, title: str, console: Console | None = None) -> None:
-        self.rows, self.total, self.title = rows, total, title
+    def __init__(
+        self,
+        rows: dict[int, dict[str, Any]],
+        total: int,
+        title: str,
+        console: Console | None = None,
+        metric: Metric = ERROR,
+    ) -> None:
+        self.rows, self.total, self.title, self.metric = rows, total, title, metric
         self.console = console or Console(markup=False)
         self.finished_before = sum(row["status"] != "RUNNING" for row in rows.values())
         self.confirmed: tuple[int, int] | None = None
@@ -97,7 +107,8 @@ class Progress:
         if not complete:
             return "no scheme done yet"
         best = min(complete, key=lambda row: (row["validation_error"], row["number"]))
-        return f"best {best['validation_error']:.2f} % error: {best['label']} (trial {best['number']})"
+        shown = f"{self.metric.shown(best['validation_error']):.2f} {self.metric.unit} {self.metric.name}"
+        return f"best {shown}: {best['label']} (trial {best['number']})"
 
     def _clock(self) -> str:
         elapsed, phase = time.monotonic() - self.begun, time.monotonic() - self.phase_begun

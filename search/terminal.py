@@ -6,14 +6,19 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Collection
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from odenas.nets.backbones import is_given
 from odenas.results import Run, leaderboard, summary
+from odenas.results.summary import parts
+from odenas.search.data import metric_of
 from odenas.search.exporting import winner
+from odenas.search.metric import Metric
 from odenas.space import Scheme, describe
 
 console = Console(markup=False)  # a path or a failure may hold [brackets]
@@ -26,13 +31,14 @@ def show_trials(run: Run, top: int) -> None:
     board = leaderboard(run)
     counts = board["status"].value_counts()
     states = ", ".join(f"{counts[name]} {word}" for name, word in STATES.items() if name in counts)
-    table = _table(f"{run.path}: {len(board)} trials ({states})", RIGHT_TRIALS, "#", "trial", "validation error %",
-                   "epochs", "scheme", "order", "params", "")  # fmt: skip
+    metric = _metric(run)
+    table = _table(f"{run.path}: {len(board)} trials ({states})", RIGHT_TRIALS, "#", "trial",
+                   f"validation {metric.name} {metric.unit}", "epochs", "scheme", "order", "params", "")  # fmt: skip
     for row in board.head(top).to_dict("records"):
         table.add_row(
             _text(row["rank"]),
             _text(row["number"]),
-            _number(row["validation_error"]),
+            _number(metric.shown(row["validation_error"])),
             f"{row['epochs']}/{row['budget']}",
             row["label"],
             _text(row["order"]),
@@ -45,7 +51,7 @@ def show_trials(run: Run, top: int) -> None:
 
 
 def show_confirmation(run: Run) -> None:
-    """Print what retraining over seeds says: the test error of each scheme beside that of its Euler twin."""
+    """Print what retraining over seeds says: what each scheme is worth on the test beside its Euler twin."""
     rows = summary(run.confirmations)
     if not len(rows):
         return
@@ -53,20 +59,24 @@ def show_confirmation(run: Run) -> None:
     # Twins that are one and the same network are one row.
     rows = rows[~(rows["role"].eq("twin") & rows["label"].map(schemes_of).duplicated())]
     trials = run.trials.set_index("number")["validation_error"]
-    first = rows.iloc[0]
+    first, metric, divided = rows.iloc[0], _metric(run), parts(run.confirmations)
     table = _table(
         f"Retrained over {int(rows['seeds'].max())} seeds: {first['budget']} epochs, "
         f"{rows['params'].min()} to {rows['params'].max()} parameters",
-        (1, 2, 3), "scheme", "search %", "test error %", "less its Euler twin [95 %]", "",
+        range(1, 4 + len(divided.columns)), "scheme", f"search {metric.unit}", f"test {metric.name} {metric.unit}",
+        *divided.columns, "less its Euler twin [95 %]", "",
     )  # fmt: skip
     for row in rows.sort_values("mean", na_position="last").to_dict("records"):
         twin = row["role"] == "twin"
         label = describe(Scheme.from_dict(json.loads(schemes_of[row["label"]])))
         table.add_row(
             label if twin or pd.isna(row["number"]) else f"{label} (trial {row['number']})",
-            "" if twin or pd.isna(row["number"]) else _number(trials[row["number"]]),
-            _spread(row["mean"], row["std"]),
-            _interval(row["difference"], row["difference_low"], row["difference_high"]),
+            "" if twin or pd.isna(row["number"]) else _number(metric.shown(trials[row["number"]])),
+            _spread(metric.shown(row["mean"]), row["std"]),
+            *(_number(metric.shown(value)) for value in divided.reindex([row["label"]]).to_numpy().flat),
+            _interval(
+                metric.shown(row["difference"]), *metric.shown_interval(row["difference_low"], row["difference_high"])
+            ),
             "twin" if twin else str(row["verdict"]).split(" than ")[0].split(" of its ")[0].split(" (")[0],
         )
     console.print()
@@ -76,12 +86,12 @@ def show_confirmation(run: Run) -> None:
     for row in best.to_dict("records"):
         console.print(f"Best of those found: {row['label']}", style="bold", highlight=False, soft_wrap=True, end="")
         console.print(
-            f" (by its mean validation error over the seeds).\nOn the test images it is {row['verdict']}.",
+            f" (by its mean validation {metric.name} over the seeds).\nOn the test images it is {row['verdict']}.",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     console.print(
         "The difference is paired by seed; ± is the standard deviation over seeds. The column `search` is the\n"
-        "validation error that the search saw: one seed, and the best of many, so expect it to flatter.",
+        f"validation {metric.name} that the search saw: one seed, and the best of many, so expect it to flatter.",
         style="dim", highlight=False, soft_wrap=True,
     )  # fmt: skip
 
@@ -91,15 +101,22 @@ def show_next(run: Run) -> None:
     # As after `make search`, the environment may not be on the path.
     odenas = "odenas" if shutil.which("odenas") else os.path.relpath(sys.argv[0])
     console.print(f"\nThe run: {run.path}   ({odenas} results {run.path})", highlight=False, soft_wrap=True)
-    console.print(f"The winner as a network of its own: {odenas} export {run.path} --out network",
-                  highlight=False, soft_wrap=True)  # fmt: skip
+    winner_of = f"The winner as a network of its own: {odenas} export {run.path} --out network"
+    if is_given(run.config.get("backbone", "residual")):
+        winner_of = f"The weights of the best trials: {run.path / 'checkpoints'}"
+    console.print(winner_of, highlight=False, soft_wrap=True)
 
 
 STATES = {"COMPLETE": "done", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "running"}
 RIGHT_TRIALS = (0, 1, 2, 3, 5, 6)
 
 
-def _table(title: str | None, right: tuple[int, ...], *columns: str) -> Table:
+def _metric(run: Run) -> Metric:
+    """Return what judges the networks of a run; one that names no data has those of a search that names none."""
+    return metric_of(run.config.get("data", "digits"))
+
+
+def _table(title: str | None, right: Collection[int], *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index in right else "left", overflow="fold")

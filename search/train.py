@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from odenas.search.augment import augment
 from odenas.search.data import Data
 from odenas.search.dataset import DataSet
 from odenas.search.images import Images
 from odenas.search.recipe import Recipe
-
-EVALUATION_BATCH = 1000
+from odenas.search.tasks import task_of
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -29,10 +28,11 @@ class Training:
     Args:
         network: to train, in place; it is moved to the device.
         data: train and validation images; they are moved to the device.
-        data_set: what they are, for normalisation and augmentation.
+        data_set: what they are, for normalisation, augmentation and the task.
         recipe: how to train.
         epochs: budget; the learning rate falls over it.
-        seed: of the order of images, augmentation and stochastic depth. (The initial weights come with the network.)
+        seed: of the order of images, augmentation, noise on images and stochastic depth. (The initial weights come with
+            the network.)
         device: a torch device; on a GPU the forward pass runs in bfloat16 autocast.
     """
 
@@ -49,13 +49,16 @@ class Training:
         self.device = torch.device(device)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.train_images, self.validation_images = to(data.train, self.device), to(data.validation, self.device)
-        self.data_set, self.recipe, self.epochs = data_set, recipe, epochs
+        self.data_set, self.task = data_set, task_of(data_set)
+        self.recipe, self.epochs = recipe, epochs
         self.optimizer = recipe.optimizer(network)
         self.generator = torch.Generator().manual_seed(seed)
         self.epoch = 0
 
     def run(self, after_epoch: Callable[[dict[str, Any]], None]) -> None:
-        """Train the epochs that are left; `after_epoch` gets the row of each: losses, errors in percent, seconds.
+        """Train the epochs that are left; `after_epoch` gets the row of each.
+
+        It has losses, what is minimised in the metric's unit (as "train_error", "validation_error"), and seconds.
 
         Raises:
             NonFiniteLoss: the mean training loss of an epoch is not finite.
@@ -67,14 +70,14 @@ class Training:
                 torch.manual_seed(int(torch.randint(2**31, (), generator=self.generator)))
                 loss, error = self._train_epoch()
             self.epoch += 1
-            validation_loss, validation_error = evaluate(self.network, self.validation_images, self.data_set)
+            judgement = evaluate(self.network, self.validation_images, self.data_set)
             after_epoch(
                 {
                     "epoch": self.epoch,
                     "train_loss": loss,
                     "train_error": error,
-                    "validation_loss": validation_loss,
-                    "validation_error": validation_error,
+                    "validation_loss": judgement.loss,
+                    "validation_error": judgement.error,
                     "learning_rate": self.optimizer.param_groups[0]["lr"],
                     "seconds": time.perf_counter() - start,
                 }
@@ -84,9 +87,9 @@ class Training:
         """Return all that a later process needs to go on, as tensors by name."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         for index, parameter in enumerate(self._parameters()):
-            momentum = self.optimizer.state[parameter].get("momentum_buffer")
-            if momentum is not None:
-                tensors[f"momentum.{index}"] = momentum
+            for name, value in self.optimizer.state[parameter].items():
+                if value is not None:
+                    tensors[f"optimizer.{index}.{name}"] = value
         tensors["generator"] = self.generator.get_state()
         tensors["epoch"] = torch.tensor(self.epoch)
         return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
@@ -95,18 +98,19 @@ class Training:
         """Go on from what `state` returned."""
         self.network.load_state_dict(network_state(tensors))
         for index, parameter in enumerate(self._parameters()):
-            if f"momentum.{index}" in tensors:
-                buffer = torch.empty_like(parameter).copy_(tensors[f"momentum.{index}"])
-                self.optimizer.state[parameter]["momentum_buffer"] = buffer
+            for name, value in _under(f"optimizer.{index}.", tensors).items():
+                # AdamW counts its steps on the CPU; all else lies in memory as the parameter does.
+                moved = value.clone() if name == "step" else torch.empty_like(parameter).copy_(value)
+                self.optimizer.state[parameter][name] = moved
         self.generator.set_state(tensors["generator"])
         self.epoch = int(tensors["epoch"])
 
     def _train_epoch(self) -> tuple[float, float]:
-        """Return the mean loss and the error in percent over the epoch's batches."""
+        """Return the mean loss and what is minimised over the epoch's batches."""
         self.network.train()
         count, size = len(self.train_images.labels), self.recipe.batch_size
         loss_sum = torch.zeros((), device=self.device)
-        wrong = torch.zeros((), device=self.device)
+        error_sum = torch.zeros((), device=self.device, dtype=torch.float64)
         order = torch.randperm(count, generator=self.generator).to(self.device)
         batches = -(-count // size)
         if batches > 1 and count % size == 1:
@@ -116,53 +120,70 @@ class Training:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
             chosen = order[batch * size : (batch + 1) * size]
-            labels = self.train_images.labels[chosen]
-            images = augment(self.train_images.images[chosen], self.data_set.pad, self.data_set.flip, self.generator)
+            inputs, targets = self._batch(chosen)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                logits = self.network(normalise(images, self.data_set))
-                loss = functional.cross_entropy(logits, labels)
+                outputs = self.network(inputs)
+                loss = self.task.loss(outputs, targets)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             loss_sum += loss.detach() * len(chosen)
-            wrong += (logits.detach().argmax(1) != labels).sum()
+            error_sum += self.task.judge(outputs.detach().float(), targets, self.data_set).sum()
         seen = min(count, batches * size)
         mean = float(loss_sum) / seen
         if not torch.isfinite(torch.tensor(mean)):
             raise NonFiniteLoss(f"non-finite loss in epoch {self.epoch + 1}")
-        return mean, 100 * float(wrong) / seen
+        return mean, float(error_sum) / seen
+
+    def _batch(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the inputs and targets of the images chosen, augmented."""
+        row = self.data_set
+        images = augment(self.train_images.images[chosen], row.pad, row.flip, self.generator, row.turn)
+        return self.task.training(images, self.train_images.labels[chosen], row, self.generator)
 
     def _parameters(self) -> Iterator[nn.Parameter]:
         for group in self.optimizer.param_groups:
             yield from group["params"]
 
 
-def evaluate(network: nn.Module, images: Images, data_set: DataSet) -> tuple[float, float]:
-    """Return mean loss and error in percent of a network, in evaluation mode, on images of its device."""
+class Judgement(NamedTuple):
+    """What a network is worth on a number of images: means over the images and over the parts of the task.
+
+    Args:
+        loss: the task's.
+        error: what is minimised, in the unit of the task's metric: percent of the images, or −PSNR in dB.
+        parts: the same of each part.
+    """
+
+    loss: float
+    error: float
+    parts: dict[str, float]
+
+
+def evaluate(network: nn.Module, images: Images, data_set: DataSet) -> Judgement:
+    """Judge a network, in evaluation mode, on images of its device."""
     network.eval()
-    device = images.images.device
-    loss, wrong = torch.zeros((), device=device), torch.zeros((), device=device)
+    task, device, count = task_of(data_set), images.images.device, len(images.labels)
+    losses, errors = [], []
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        for start in range(0, len(images.labels), EVALUATION_BATCH):
-            labels = images.labels[start : start + EVALUATION_BATCH]
-            logits = network(normalise(images.images[start : start + EVALUATION_BATCH], data_set)).float()
-            loss += functional.cross_entropy(logits, labels, reduction="sum")
-            wrong += (logits.argmax(1) != labels).sum()
-    return float(loss) / len(images.labels), 100 * float(wrong) / len(images.labels)
+        for part in task.parts:
+            loss, error = (torch.zeros((), device=device, dtype=kind) for kind in (torch.float32, torch.float64))
+            for inputs, targets in task.judging(images, data_set, part):
+                outputs = network(inputs).float()
+                loss += task.loss(outputs, targets, reduction="sum")
+                error += task.judge(outputs, targets, data_set).sum()
+            losses.append(float(loss) / count)
+            errors.append(float(error) / count)
+    return Judgement(fmean(losses), fmean(errors), dict(zip(task.parts, errors, strict=True)))
 
 
 def network_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the network's part of what `Training.state` returned."""
-    return {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+    return _under("network.", tensors)
 
 
-def normalise(images: Tensor, data_set: DataSet) -> Tensor:
-    """Return uint8 images as float32 with mean 0 and deviation 1 per channel over the train split, channels last."""
-    shape = (1, -1, 1, 1)
-    mean = torch.tensor(data_set.mean, device=images.device).view(shape)
-    scale = 1 / (255 * torch.tensor(data_set.std, device=images.device)).view(shape)
-    floats = images.to(torch.float32).contiguous(memory_format=torch.channels_last)
-    return (floats - 255 * mean).mul_(scale)
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def to(images: Images, device: torch.device) -> Images:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from odenas.search.metric import ERROR, Metric
 from odenas.search.progress import INTERVAL
 
 
@@ -21,10 +22,11 @@ class TrainingProgress:
         total: trainings to do.
         epochs: of each.
         console: where to show it; a terminal gets the live line.
+        metric: what judges the networks.
     """
 
-    def __init__(self, total: int, epochs: int, console: Console) -> None:
-        self.total, self.epochs, self.console = total, epochs, console
+    def __init__(self, total: int, epochs: int, console: Console, metric: Metric = ERROR) -> None:
+        self.total, self.epochs, self.console, self.metric = total, epochs, console, metric
         self.title, self.last, self.done = "", "", 0
         self.epoch_number, self.measured, self.seconds = 0, 0, 0.0
         self.started = time.monotonic()
@@ -52,7 +54,8 @@ class TrainingProgress:
         self.epoch_number = row["epoch"]
         self.measured += 1
         self.seconds += row["seconds"]
-        self.last = f"loss {row['train_loss']:.3f} · validation error {row['validation_error']:.2f} %"
+        shown = f"{self.metric.shown(row['validation_error']):.2f} {self.metric.unit}"
+        self.last = f"loss {row['train_loss']:.3f} · validation {self.metric.name} {shown}"
         self.shown = False
         if self.live is None and time.monotonic() - self.printed >= INTERVAL:
             self._print()

@@ -1,4 +1,4 @@
-"""What `odenas train` prints before and after: the network and its recipe, then the test error and what it rests on."""
+"""What `odenas train` prints before and after: the network and its recipe, then what the test says and rests on."""
 
 from __future__ import annotations
 
@@ -13,19 +13,39 @@ from rich.console import Console
 
 from odenas.nets.named import NamedNetwork
 from odenas.results import Run, published, summary
+from odenas.results.summary import parts
 from odenas.search.config import SearchConfig
-from odenas.search.data import DATASETS, Data
+from odenas.search.data import DATASETS, Data, metric_of
+from odenas.search.metric import Metric
 
 PUBLISHED_ON = "cifar10"
+NAMES = {"sgd": "SGD with momentum", "adam": "AdamW"}
+
+
+def has_published_task(data: str) -> bool:
+    """Return whether the published recipes are for the task of this data set."""
+    return DATASETS[data].task == DATASETS[PUBLISHED_ON].task
 
 
 def show_plan(name: str, row: NamedNetwork, config: SearchConfig, images: Data, console: Console) -> None:
     """Print what is going to be trained, by which recipe, and where that departs from the published one."""
-    recipe = row.recipe
+    recipe, own = row.recipe, config.recipe
     say(console, f"{name}: {row.about}.")
+    if not has_published_task(config.data):
+        say(
+            console,
+            f"Its published recipe is for classifiers. That of a search on {config.data}: {NAMES[own.algorithm]}, "
+            f"weight decay {own.weight_decay:g}, batch {own.batch_size}, learning rate {own.learning_rate:g}, which "
+            "falls to 0 by a half cosine.",
+        )
+        say(
+            console,
+            f"Here: a {config.backbone} network, {config.epochs} epoch{'s' * (config.epochs > 1)}, {_counts(images)}.",
+        )
+        return
     say(
         console,
-        f"Recipe of {recipe.source}: {recipe.epochs} epochs of CIFAR-10, SGD with momentum {recipe.momentum:g}"
+        f"Recipe of {recipe.source}: {recipe.epochs} epochs of {recipe.data}, SGD with momentum {recipe.momentum:g}"
         f"{' (Nesterov)' if recipe.nesterov else ''}, weight decay {recipe.weight_decay:g}, batch {recipe.batch_size}, "
         f"learning rate {recipe.learning_rate:g}, ÷10 after {_epochs(recipe.milestones)}.",
     )
@@ -39,28 +59,34 @@ def departures(row: NamedNetwork, config: SearchConfig, images: Data) -> list[st
         falls = _epochs([share * config.epochs for share in config.recipe.milestones])
         found.append(f"{config.epochs} epoch{'s' * (config.epochs > 1)}, so the learning rate falls after {falls}")
     where = "" if config.data == PUBLISHED_ON else f"{config.data}, "
-    found.append(f"{where}{len(images.train)} training images, {len(images.validation)} others kept to validate")
+    found.append(f"{where}{_counts(images)}")
     if row.scheme.coefficients.learning == "learned":
         found.append("the scheme's coefficients have no weight decay")
     return found
 
 
 def show_test(name: str, row: NamedNetwork, run: Run, config: SearchConfig, console: Console) -> None:
-    """Print the test errors of a training run, over its seeds and beside the twin's, and what they rest on."""
+    """Print what a training run says on the test, over its seeds and beside the twin, and what it rests on."""
     rows = summary(run.confirmations)
     mine = rows[rows["label"] == name].iloc[0]
     twins = rows[rows["twin_of"] == name]
     say(console, "")
-    say(console, f"Error on the {DATASETS[config.data].test} test images of {config.data}, read once, at the end:")
+    metric, data_set = metric_of(config.data), DATASETS[config.data]
+    divided = parts(run.confirmations)
+    say(console, f"{metric.heading} on the {data_set.test} test images of {config.data}, read once, at the end:")
     for label, network in [(name, mine), *((f"twin of {name}, forward Euler", twin) for _, twin in twins.iterrows())]:
-        say(console, f"  {label}: {_error(run, network)} · {network['params']} parameters")
+        say(console, f"  {label}: {_measured(run, network, metric)} · {network['params']} parameters")
+        if network["label"] in divided.index:
+            each = (f"{part}: {metric.shown(value):.2f}" for part, value in divided.loc[network["label"]].items())
+            say(console, f"    {' · '.join(each)}")
     if len(twins):
-        say(console, f"  less its twin: {_difference(mine)}")
+        say(console, f"  less its twin: {_difference(mine, metric)}")
     trained = run.trials.iloc[0]
     commit = "" if pd.isna(trained["commit"]) else f", commit {trained['commit'][:12]}"
+    of = f"of the recipe's {row.recipe.epochs} " if has_published_task(config.data) else ""
     say(
         console,
-        f"Trained for {config.epochs} of the recipe's {row.recipe.epochs} epochs on {trained['train_size']} images, on "
+        f"Trained for {config.epochs} {of}epochs on {trained['train_size']} images, on "
         f"{trained['device']}; odenas {trained['version_odenas']}, torch {trained['version_torch']}{commit}.",
     )
     if config.data == PUBLISHED_ON:
@@ -94,27 +120,34 @@ def say(console: Console, line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+def _counts(images: Data) -> str:
+    return f"{len(images.train)} training images, {len(images.validation)} others kept to validate"
+
+
 def _epochs(falls: Sequence[float]) -> str:
     return f"epoch{'s' * (len(falls) > 1)} {' and '.join(f'{epoch:.4g}' for epoch in falls)}"
 
 
-def _error(run: Run, network: Any) -> str:
-    """Return the mean ± standard deviation over the seeds, and each seed's error."""
+def _measured(run: Run, network: Any, metric: Metric) -> str:
+    """Return the mean ± standard deviation over the seeds, and each seed's number."""
     if pd.isna(network["mean"]):
         return f"no training succeeded, {network['failed']} failed"
     rows = run.confirmations
     own = rows[(rows["label"] == network["label"]) & rows["test_error"].notna()]
-    each = ", ".join(f"{error:.2f} (seed {seed})" for seed, error in zip(own["seed"], own["test_error"], strict=True))
+    shown = (metric.shown(error) for error in own["test_error"])
+    each = ", ".join(f"{number:.2f} (seed {seed})" for seed, number in zip(own["seed"], shown, strict=True))
+    mean = f"{metric.shown(network['mean']):.2f}"
     failed = f"; {network['failed']} failed" if network["failed"] else ""
     if network["seeds"] == 1:
-        return f"{network['mean']:.2f} %, seed {own['seed'].iloc[0]}{failed}"
-    return f"{network['mean']:.2f} ± {network['std']:.2f} % over {network['seeds']} seeds: {each}{failed}"
+        return f"{mean} {metric.unit}, seed {own['seed'].iloc[0]}{failed}"
+    return f"{mean} ± {network['std']:.2f} {metric.unit} over {network['seeds']} seeds: {each}{failed}"
 
 
-def _difference(network: Any) -> str:
+def _difference(network: Any, metric: Metric) -> str:
     if pd.isna(network["difference"]):
         return str(network["verdict"])
     interval = ""
     if not pd.isna(network["difference_low"]):
-        interval = f" [{network['difference_low']:+.2f}, {network['difference_high']:+.2f}] at 95 %"
-    return f"{network['difference']:+.2f}{interval}, paired by seed: {network['verdict']}"
+        low, high = metric.shown_interval(network["difference_low"], network["difference_high"])
+        interval = f" [{low:+.2f}, {high:+.2f}] at 95 %"
+    return f"{metric.shown(network['difference']):+.2f}{interval}, paired by seed: {network['verdict']}"

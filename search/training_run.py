@@ -11,20 +11,20 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from odenas.nets import SchemeNetwork, build
-from odenas.nets.named import NamedNetwork, look_up
+from odenas.nets import parameters
+from odenas.nets.named import NamedNetwork, look_up, named, twin_of
 from odenas.results import Run
 from odenas.results.columns import CONFIRMATIONS
-from odenas.search.config import SearchConfig
-from odenas.search.data import DATASETS, load_test
+from odenas.search.config import BUDGETS, SearchConfig
+from odenas.search.data import DATASETS, load_test, metric_of
 from odenas.search.data import load as load_data
 from odenas.search.driver import exclusive
 from odenas.search.ledger import first_row, now
 from odenas.search.recipe import Recipe
-from odenas.search.train import evaluate, network_state, to
+from odenas.search.train import Judgement, evaluate, network_state, to
 from odenas.search.training_progress import TrainingProgress
-from odenas.search.training_report import show_plan
-from odenas.search.trial import device, make_network, read_checkpoint, task_for, train_trial
+from odenas.search.training_report import has_published_task, show_plan
+from odenas.search.trial import device, make_network, read_checkpoint, shape_of, task_for, test_columns, train_trial
 from odenas.space import OdenasError, Scheme
 from odenas.space.errors import integer, unknown
 
@@ -39,6 +39,7 @@ class Job:
     seed: int
     number: int | None
     checkpoint: Path
+    network: str
     twin_of: str | None = None
 
 
@@ -59,7 +60,7 @@ def configuration(
         row: the network and its recipe; where `epochs` are fewer, the milestones come earlier in proportion.
         name: of the network.
         data: name of the data set.
-        epochs: of each training; those of the recipe if not given.
+        epochs: of each training; those that `recipe_for` gives if not given.
         seed: of the first training, and of the draw of `train_size` images; the others follow it one by one.
         seeds: number of trainings.
         train_size: training images; all of the train split if not given.
@@ -73,29 +74,38 @@ def configuration(
         raise unknown("data", data, DATASETS)
     if gpu and not torch.cuda.is_available():
         raise OdenasError("`--gpu` is given, but torch finds no GPU here; leave it out to train on the CPU")
-    published = row.recipe
+    usual, recipe = recipe_for(row, data)
     return SearchConfig(
         data=data,
         run=run or f"runs/{name}-{data}",
         trials=integer("seeds", seeds, 1, 1000),
-        epochs=published.epochs if epochs is None else epochs,
+        epochs=usual if epochs is None else epochs,
         train_size=train_size,
+        network=name,
         depth=row.depth,
-        width=row.width,
+        width=None,
         seed=seed,
         scheduler="none",
         keep=seeds,
         enqueue=(),
         gpus=float(torch.cuda.is_available() if gpu is None else gpu),
-        recipe=Recipe(
-            batch_size=published.batch_size,
-            learning_rate=published.learning_rate,
-            momentum=published.momentum,
-            nesterov=published.nesterov,
-            weight_decay=published.weight_decay,
-            schedule="step",
-            milestones=tuple(milestone / published.epochs for milestone in published.milestones),
-        ),
+        recipe=recipe,
+    )
+
+
+def recipe_for(row: NamedNetwork, data: str) -> tuple[int, Recipe]:
+    """Return epochs and recipe: the published ones, or a search's on data of another task than the published one."""
+    if not has_published_task(data):
+        return BUDGETS[data]["epochs"], Recipe(**BUDGETS[data].get("recipe", {}))
+    published = row.recipe
+    return published.epochs, Recipe(
+        batch_size=published.batch_size,
+        learning_rate=published.learning_rate,
+        momentum=published.momentum,
+        nesterov=published.nesterov,
+        weight_decay=published.weight_decay,
+        schedule="step",
+        milestones=tuple(milestone / published.epochs for milestone in published.milestones),
     )
 
 
@@ -111,13 +121,12 @@ def train_named(name: str, config: SearchConfig, twin: bool = False, console: Co
             the data cannot be had, or no training succeeded.
     """
     console = console or Console(markup=False)
-    value = look_up(name).scheme
+    value, (of_twin, other) = look_up(name).scheme, twin_of(name)
     if twin and value == value.twin():
         raise OdenasError(f"`--twin` is given, but {name} steps by forward Euler: it is its own twin")
-    budget = parameter_budget(config, value)
-    data_set = DATASETS[config.data]
+    budget = parameter_budget(config, name)
     if twin:
-        build(value.twin(), config.depth, data_set.classes, data_set.channels, budget)
+        named(of_twin, scheme=other, params=budget, **shape_of(config))
 
     def report(line: str) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -125,8 +134,8 @@ def train_named(name: str, config: SearchConfig, twin: bool = False, console: Co
     images = load_data(config.data, train_size=config.train_size, seed=config.seed, report=report)
     with _alone(config, name) as run:
         show_plan(name, look_up(name), config, images, console)
-        jobs = _jobs(run, config, name, value, twin)
-        with TrainingProgress(len(jobs), config.epochs, console) as progress:
+        jobs = _jobs(run, config, name, twin)
+        with TrainingProgress(len(jobs), config.epochs, console, metric_of(config.data)) as progress:
             for job in jobs:
                 progress.begin(f"{job.label}, seed {job.seed}")
                 _train(run, config, budget, job, progress)
@@ -136,16 +145,15 @@ def train_named(name: str, config: SearchConfig, twin: bool = False, console: Co
     return run
 
 
-def parameter_budget(config: SearchConfig, value: Scheme) -> int:
+def parameter_budget(config: SearchConfig, name: str) -> int:
     """Return the number of parameters of the named network, those of its scheme left out: what `build` is to meet.
 
     With this budget `build` finds the very widths of the network, and for its twin the nearest ones.
     """
-    data_set = DATASETS[config.data]
     with torch.device("meta"):
-        network = build(value, config.depth, data_set.classes, data_set.channels, width=config.width)
-    scheme_own = sum(parameter.numel() for parameter in network.weights.parameters())
-    return sum(parameter.numel() for parameter in network.parameters()) - scheme_own
+        network = named(name, **shape_of(config))
+    weights = getattr(network, "weights", None)
+    return parameters(network) - (parameters(weights) if weights else 0)
 
 
 @contextmanager
@@ -164,15 +172,15 @@ def _alone(config: SearchConfig, name: str) -> Iterator[Run]:
         yield run
 
 
-def _jobs(run: Run, config: SearchConfig, name: str, value: Scheme, twin: bool) -> list[Job]:
+def _jobs(run: Run, config: SearchConfig, name: str, twin: bool) -> list[Job]:
     """Return the trainings that the run folder does not hold, seed by seed, so that pairs are finished first."""
-    jobs = []
+    jobs, value, (of_twin, other) = [], look_up(name).scheme, twin_of(name)
     for number in range(config.trials):
         seed = config.seed + number
-        jobs.append(Job(name, "baseline", value, seed, number, run.checkpoint(number)))
+        jobs.append(Job(name, "baseline", value, seed, number, run.checkpoint(number), name))
         if twin:
             path = run.checkpoint(number).with_name(f"twin-{number:05d}.safetensors")
-            jobs.append(Job(f"twin of {name}", "twin", value.twin(), seed, None, path, twin_of=name))
+            jobs.append(Job(f"twin of {name}", "twin", other, seed, None, path, of_twin, twin_of=name))
     past = run.confirmations
     done = set(zip(past["label"], past["seed"], strict=True))
     return [job for job in jobs if (job.label, job.seed) not in done]
@@ -180,7 +188,7 @@ def _jobs(run: Run, config: SearchConfig, name: str, value: Scheme, twin: bool) 
 
 def _train(run: Run, config: SearchConfig, budget: int, job: Job, progress: TrainingProgress) -> None:
     """Train one network to the end, or go on with it, and record all of it."""
-    task = task_for(config, budget, job.scheme, job.seed, job.checkpoint)
+    task = task_for(config, budget, job.scheme, job.seed, job.checkpoint) | {"network": job.network}
     row = first_row(run, config, job.number, job.label, job.scheme, job.seed)
     failures: list[dict[str, Any]] = []
 
@@ -206,7 +214,7 @@ def _train(run: Run, config: SearchConfig, budget: int, job: Job, progress: Trai
     record()
     try:
         train_trial(task, report)
-        test = {} if failures else {"test_error": _test_error(config, task, job)}
+        test = {} if failures else test_columns(_judged(config, task, job))
     except BaseException:  # Ctrl-C too: the folder tells how far it came
         record()
         raise
@@ -227,13 +235,13 @@ def _train(run: Run, config: SearchConfig, budget: int, job: Job, progress: Trai
     progress.end()
 
 
-def _test_error(config: SearchConfig, task: dict[str, Any], job: Job) -> float:
-    """Return the error in percent on the test images of the network that training left."""
-    network: SchemeNetwork = make_network(config, task, job.scheme)
+def _judged(config: SearchConfig, task: dict[str, Any], job: Job) -> Judgement:
+    """Return what the network that training left is worth on the test images."""
+    network = make_network(config, task, job.scheme)
     saved = read_checkpoint(job.checkpoint)
     if saved is None:
         raise OdenasError(f"`--run` holds {job.checkpoint}, which cannot be read")
     network.load_state_dict(network_state(saved[0]))
     place = torch.device(device(config))
     network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return evaluate(network, to(load_test(config.data), place), DATASETS[config.data])[1]
+    return evaluate(network, to(load_test(config.data), place), DATASETS[config.data])

@@ -13,14 +13,18 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from odenas.nets import SchemeNetwork, build, coefficients, parameters
-from odenas.nets.branch import BLOCKS
+from odenas.nets import build, coefficients, parameters
+from odenas.nets.backbones import given_network, is_given
+from odenas.nets.blocks import BLOCKS
+from odenas.nets.implicit_solver import NotSolved
+from odenas.nets.named import named
+from odenas.nets.stepper import stepper_of
 from odenas.search.config import SearchConfig
 from odenas.search.data import DATASETS, Data, load, load_test
-from odenas.search.train import NonFiniteLoss, Training, evaluate, to
+from odenas.search.train import Judgement, NonFiniteLoss, Training, evaluate, to
 from odenas.space import Scheme
 
 TRACEBACK_LINES = 12
@@ -79,33 +83,51 @@ def retrain(task: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {"params": parameters(network), "device": device(config), "epochs": config.epochs}
     try:
         training.run(rows.append)
-    except NonFiniteLoss as error:
+    except (NonFiniteLoss, NotSolved) as error:
         return result | {"status": "FAIL", "failure": str(error)}
     test = to(load_test(config.data), training.device)
-    _, test_error = evaluate(network, test, training.data_set)
     return result | {
         "status": "COMPLETE",
-        "test_error": test_error,
+        **test_columns(evaluate(network, test, training.data_set)),
         "seconds": sum(row["seconds"] for row in rows),
         **{name: rows[-1][name] for name in ("train_loss", "validation_error")},
     }
 
 
-def make_network(config: SearchConfig, task: Mapping[str, Any], scheme: Scheme) -> SchemeNetwork:
-    """Return the network of a scheme within the run's budget, with initial weights drawn from the trial's seed."""
+def test_columns(judgement: Judgement) -> dict[str, Any]:
+    """Return the columns of a confirmation that say what a network is worth on the test images."""
+    parts = {} if len(judgement.parts) == 1 else {"test_parts": json.dumps(judgement.parts, ensure_ascii=False)}
+    return {"test_error": judgement.error, **parts}
+
+
+def make_network(config: SearchConfig, task: Mapping[str, Any], scheme: Scheme) -> nn.Module:
+    """Return the network of a scheme within the run's budget, with initial weights drawn from the trial's seed.
+
+    A given backbone has a number of parameters of its own, whatever the budget. A task of `odenas train` may say
+    "network", whose backbone a twin takes.
+    """
     torch.manual_seed(task["seed"])
+    if is_given(config.backbone):
+        data_set = DATASETS[config.data]
+        return given_network(config.backbone, scheme, data_set.classes, data_set.channels, data_set.size)
+    if config.network:
+        return named(task.get("network", config.network), scheme=scheme, params=task["params"], **shape_of(config))
+    return build(scheme, depth_of(config.depth, scheme), params=task["params"], **shape_of(config))
+
+
+def shape_of(config: SearchConfig) -> dict[str, Any]:
+    """Return what `build` is told of the data and the backbone."""
     data_set = DATASETS[config.data]
-    shape: dict[str, Any] = {"classes": data_set.classes, "channels": data_set.channels}
-    return build(scheme, depth_of(config.depth, scheme), params=task["params"], **shape)
+    return {"classes": data_set.classes, "channels": data_set.channels, "backbone": config.backbone}
 
 
-def depth_of(depth: int, scheme: Scheme) -> int | None:
+def depth_of(depth: int | None, scheme: Scheme) -> int | None:
     """Return the depth to build a scheme's network with: None where its blocks say how many each stage has."""
     return None if scheme.blocks.per_stage else depth
 
 
-def layers(depth: int, scheme: Scheme) -> int:
-    """Return the number of layers of a scheme's network: `depth`, or what its blocks make of it."""
+def layers(depth: int | None, scheme: Scheme) -> int | None:
+    """Return the number of layers of a scheme's network: `depth`, or what its blocks make of it; None if not known."""
     blocks = scheme.blocks
     return BLOCKS[blocks.kind].layers * sum(blocks.per_stage) + 2 if blocks.per_stage else depth
 
@@ -144,26 +166,26 @@ def _data(config: SearchConfig) -> Data:
     return _load(config.data, config.train_size, config.seed)
 
 
-def _training(network: SchemeNetwork, config: SearchConfig, seed: int) -> Training:
+def _training(network: nn.Module, config: SearchConfig, seed: int) -> Training:
     data_set = DATASETS[config.data]
     return Training(network, _data(config), data_set, config.recipe, config.epochs, seed, device(config))
 
 
-def _fields(network: SchemeNetwork, config: SearchConfig) -> dict[str, Any]:
+def _fields(network: nn.Module, config: SearchConfig) -> dict[str, Any]:
     data = _data(config)
     return {
         "params": parameters(network),
         "macs": macs(network, DATASETS[config.data].size),
-        "widths": "-".join(map(str, network.architecture["widths"])),
+        "widths": "-".join(map(str, stepper_of(network).architecture["widths"])),
         "train_size": len(data.train.labels),
         "validation_size": len(data.validation.labels),
         "device": torch.cuda.get_device_name() if device(config) == "cuda" else "cpu",
     }
 
 
-def macs(network: SchemeNetwork, size: int) -> int:
+def macs(network: nn.Module, size: int) -> int:
     """Return the multiply-accumulates of the convolutions and the linear layer for one image of this side."""
-    image = next(network.parameters()).new_zeros(1, network.architecture["channels"], size, size)
+    image = next(network.parameters()).new_zeros(1, stepper_of(network).architecture["channels"], size, size)
     training = network.training
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(image)
@@ -174,7 +196,7 @@ def macs(network: SchemeNetwork, size: int) -> int:
 def _report(
     training: Training, rows: list[dict[str, Any]], new: list[dict[str, Any]], fields: dict[str, Any]
 ) -> dict[str, Any]:
-    learned = training.network.scheme.coefficients
+    learned = stepper_of(training.network).scheme.coefficients
     last = len(rows) == training.epochs
     # Per-channel coefficients are many; they are kept of the last epoch alone.
     listed = learned.learning == "learned" and (last or learned.sharing != "channel")
@@ -188,5 +210,5 @@ def _report(
 
 
 def _failure(epoch: int, reason: str, text: str) -> dict[str, Any]:
-    # The scheduler must see a number; the worst error is the truth for it, and Optuna is told of a failure.
+    # The scheduler must see a number, the worst: 100 % error, or a PSNR of −100 dB. Optuna is told of a failure.
     return {"epoch": epoch + 1, "objective": 100.0, "rows": [], "reason": reason, "failure": text}

@@ -30,7 +30,7 @@ ACTIVATIONS = {
     **{name: f"the flux g(x²)x of the diffusivity {row.about}" for name, row in DIFFUSIVITIES.items()},
 }
 SHORTCUTS = {
-    "projection": "a 1×1 convolution, with norm and activation before it, or the norm after it in post-activation blocks",
+    "projection": "a 1×1 convolution, after norm and activation, or before the norm in post-activation blocks",
     "pad": "every second pixel, and zeros for the new channels (He et al. 2016, Deep Residual Learning, option A)",
     "pool": "the mean of 2×2 pixels, and zeros for the new channels (Gomez et al. 2017; Huang et al. 2016)",
 }
@@ -67,6 +67,10 @@ class Blocks:
         object.__setattr__(self, "per_stage", counts)
         if integer("groups", self.groups, 1, 1024) > 1 and not self.kind.endswith("bottleneck"):
             raise OdenasError(f"`groups` is {self.groups} with {self.kind!r} blocks, but needs bottlenecks, or 1")
+        if self.inner is not None and self.kind == "antisymmetric":
+            raise OdenasError(
+                f"`inner` is {self.inner!r}, but an antisymmetric block has one convolution: leave it out"
+            )
         if self.inner is not None:
             number = isinstance(self.inner, int | float) and not isinstance(self.inner, bool)
             if not number or not 0 < self.inner <= 64:

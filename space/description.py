@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
 from odenas.space.blocks import Blocks
-from odenas.space.catalogue import CATALOGUE
+from odenas.space.catalogue import CATALOGUE, scheme
+from odenas.space.implicit import IMPLICIT, ImplicitMultistep
 from odenas.space.integrate import EULER
 from odenas.space.scheme import Scheme
 from odenas.space.stochasticity import Stochasticity
-from odenas.space.tableau import Tableau
+from odenas.space.tableau import Number, Tableau
 
 NOISES = {"depth": "drop {:g}", "shake": "shake {:g}", "additive": "noise {:g}", "multiplicative": "noisy f {:g}"}
+GROWN = {"linear": "", "proportional": " from the first block", "constant": " throughout"}
 TIED = {"none": "", "stages": "tied stages", "steps": "tied steps"}
 
 
@@ -37,7 +40,8 @@ def describe(value: Scheme) -> str:
     added += ["blocks " + "-".join(map(str, blocks.per_stage))] if blocks.per_stage else []
     noise = value.stochasticity
     if noise.kind != "none" and noise != named.stochasticity:
-        added.append(NOISES[noise.kind].format(noise.rate) + (" throughout" if noise.growth == "constant" else ""))
+        size = noise.variant.replace(noise.kind, NOISES[noise.kind].format(noise.rate))
+        added.append(size + GROWN[noise.growth])
     return ", ".join([*parts, *filter(None, added)])
 
 
@@ -46,7 +50,7 @@ def _names() -> dict[Scheme, str]:
     names: dict[Scheme, str] = {}
     for name, entry in CATALOGUE.items():
         names.setdefault(entry.make(), name)
-    return names
+    return names | {scheme(name): name for name in IMPLICIT}
 
 
 def _learning(value: Scheme) -> list[str]:
@@ -63,6 +67,8 @@ def _learning(value: Scheme) -> list[str]:
 
 def _formula(value: Scheme) -> str:
     tableau = value.applied
+    if isinstance(tableau, ImplicitMultistep):
+        return _sum({"x": tableau.states, "f": tableau.slopes[1:], "f(next)": tableau.slopes[:1]})
     if not isinstance(tableau, Tableau):
         return f"partitioned, {tableau.stages} stage(s), order {value.order}"
     if not tableau.is_multistep and tableau.steps > 1:
@@ -70,8 +76,13 @@ def _formula(value: Scheme) -> str:
     if not tableau.is_multistep:
         c, b = (" ".join(f"{float(entry):.3g}" for entry in row) for row in (tableau.abscissae, tableau.B))
         return f"Runge–Kutta of {tableau.stages} stages, c {c}, b {b}"
+    return _sum({"x": tableau.V, "f": tableau.slopes})
+
+
+def _sum(rows: Mapping[str, Sequence[Number]]) -> str:
+    """Return weights times symbols, one row for each symbol, newest first."""
     text = ""
-    for symbol, row in (("x", tableau.V), ("f", tableau.slopes)):
+    for symbol, row in rows.items():
         for j, weight in enumerate(row):
             if weight != 0:
                 size = "" if abs(weight) == 1 else f"{abs(float(weight)):.3g}"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from odenas.space.ask import Ask, Interval
 from odenas.space.blocks import ACTIVATIONS, BLOCKS, STAGES, Blocks
 from odenas.space.scheme import TYINGS, Scheme
-from odenas.space.stochasticity import GROWTHS, STOCHASTICITIES, Stochasticity
+from odenas.space.stochasticity import DRAWN_PER, GROWTHS, SHAKES, STOCHASTICITIES, Stochasticity
 
 RATES: dict[str, Interval] = {
     "depth": (0.05, 0.5),
@@ -36,6 +36,8 @@ class NetworkSpace:
             how many they are.
         stochasticity, growth: some of `odenas.space.stochasticity`; "shake" only where the first two stages of a step
             have equal weight, else "none" if nothing else is allowed. A named scheme with noise keeps its own.
+        per: some of `odenas.space.stochasticity.DRAWN_PER`, for "depth" and "shake".
+        shake: some of `odenas.space.stochasticity.SHAKES`, for "shake".
         rates: for each kind of noise the interval of its rate.
     """
 
@@ -45,6 +47,8 @@ class NetworkSpace:
     per_stage: tuple[int, ...] = ()
     stochasticity: tuple[str, ...] = ("none", "depth")
     growth: tuple[str, ...] = ("linear",)
+    per: tuple[str, ...] = ("batch",)
+    shake: tuple[str, ...] = ("S-K",)
     rates: Mapping[str, Interval] = field(default_factory=lambda: dict(RATES), hash=False)
 
     NETWORK_CHOICES: ClassVar[dict[str, Collection[Any]]] = {
@@ -54,6 +58,8 @@ class NetworkSpace:
         "per_stage": range(1, 1001),
         "stochasticity": STOCHASTICITIES,
         "growth": GROWTHS,
+        "per": DRAWN_PER,
+        "shake": SHAKES,
     }
 
     def _draw_network(self, ask: Ask, drawn: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,7 +94,10 @@ class NetworkSpace:
         kind = ask.choose("noise_of_pair" if pair else "noise", kinds)
         if kind == "none":
             return Stochasticity()
-        return Stochasticity(kind, float(ask.draw(f"rate_{kind}", self.rates[kind])), ask.choose("growth", self.growth))
+        rate, growth = float(ask.draw(f"rate_{kind}", self.rates[kind])), ask.choose("growth", self.growth)
+        per = ask.choose("per", self.per) if kind in ("depth", "shake") else "batch"
+        forward, backward = SHAKES[ask.choose("shake", self.shake) if kind == "shake" else "S-K"]
+        return Stochasticity(kind, rate, growth, per, forward, backward)
 
     def _network_coordinates(self, scheme: Scheme) -> dict[str, Any]:
         noise, blocks = scheme.stochasticity, scheme.blocks
@@ -102,4 +111,6 @@ class NetworkSpace:
             "noise_of_pair": noise.kind,
             f"rate_{noise.kind}": noise.rate,
             "growth": noise.growth,
+            "per": noise.per,
+            "shake": noise.shake,
         }

@@ -15,6 +15,7 @@ from odenas.space.blocks import Blocks
 from odenas.space.coefficients import MARGIN, Coefficients
 from odenas.space.errors import OdenasError, one_of, table
 from odenas.space.feasible import reflections_from_states
+from odenas.space.implicit_steps import ImplicitMultistep
 from odenas.space.integrate import EULER, integrate
 from odenas.space.order import error_constant, order
 from odenas.space.partitioned import Partitioned
@@ -38,7 +39,10 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
         "coefficients": {"bound": MARGIN, "target": ()},
         "stochasticity": {"growth": "linear"},
     },
-    3: {"blocks": {"groups": 1, "inner": None, "shortcut": "projection"}},
+    3: {
+        "blocks": {"groups": 1, "inner": None, "shortcut": "projection"},
+        "stochasticity": {"per": "batch", "forward": "shake", "backward": "keep"},
+    },
 }
 
 SCALES = {
@@ -46,7 +50,8 @@ SCALES = {
     "absorbed": "the slopes' weights are divided by their sum: the learned f absorbs the scale, as in LM-ResNet",
 }
 STARTS = {
-    "euler": "forward Euler steps until there is history enough; the state before a stage's first block counts",
+    "euler": "forward Euler steps, or backward Euler ones of an implicit method, until there is history enough; the "
+    "state before a stage's first block counts",
     "copy": "history begins after a stage's first block, with earlier states and slopes equal to the present ones",
 }
 TRANSITIONS = {
@@ -66,7 +71,7 @@ class Scheme:
 
     Args:
         tableau: the coefficients, or their initial values where they are learned; a Partitioned method for systems of
-            two halves.
+            two halves; an ImplicitMultistep method, whose steps are solved.
         coefficients: whether and how they learn.
         scale: one of SCALES.
         start: one of STARTS; how history begins in a network.
@@ -79,7 +84,7 @@ class Scheme:
         OdenasError: the tableau has not the stated order or breaks the stated constraint, or a field is out of range.
     """
 
-    tableau: Tableau | Partitioned
+    tableau: Tableau | Partitioned | ImplicitMultistep
     coefficients: Coefficients = field(default_factory=Coefficients)
     scale: str = "consistent"
     start: str = "euler"
@@ -91,12 +96,12 @@ class Scheme:
     def __post_init__(self) -> None:
         for name, kind in PARTS.items():
             given = getattr(self, name)
-            if not isinstance(given, kind) and not (name == "tableau" and isinstance(given, Partitioned)):
+            if not isinstance(given, kind) and not (name == "tableau" and type(given) in UNLEARNED):
                 raise OdenasError(f"`{name}` is {given!r}, but must be a {kind.__name__}")
         for name, valid in (("scale", SCALES), ("start", STARTS), ("transition", TRANSITIONS), ("tying", TYINGS)):
             one_of(name, getattr(self, name), valid)
-        if isinstance(self.tableau, Partitioned):
-            self._check_partitioned()
+        if type(self.tableau) in UNLEARNED:
+            self._check_unlearned(*UNLEARNED[type(self.tableau)])
         stated = self.coefficients.order
         if order(self.tableau, stated) < stated:
             known = f"; {barrier(self.tableau)}" if isinstance(self.tableau, Tableau) else ""
@@ -113,11 +118,12 @@ class Scheme:
         if isinstance(self.tableau, Tableau):
             self._check_tableau(self.tableau)
 
-    def _check_partitioned(self) -> None:
+    def _check_unlearned(self, of: str, start: str | None) -> None:
         fixed = {"learning": (self.coefficients.learning, "fixed"), "scale": (self.scale, "consistent")}
-        for name, (given, needed) in (fixed | {"transition": (self.transition, "restart")}).items():
+        fixed |= {"transition": (self.transition, "restart"), "start": (self.start, start or self.start)}
+        for name, (given, needed) in fixed.items():
             if given != needed:
-                raise OdenasError(f"`{name}` is {given!r}, but must be {needed!r} for a partitioned method")
+                raise OdenasError(f"`{name}` is {given!r}, but must be {needed!r} for {of}")
 
     def _check_tableau(self, tableau: Tableau) -> None:
         if self.transition == "project" and (any(tableau.R) or any(map(any, tableau.W))):
@@ -169,10 +175,10 @@ class Scheme:
         return imaginary_interval(self.tableau)
 
     @property
-    def applied(self) -> Tableau | Partitioned:
+    def applied(self) -> Tableau | Partitioned | ImplicitMultistep:
         """The tableau that a network applies with h = 1: the tableau, with its slopes scaled as `scale` says."""
         tableau = self.tableau
-        if self.scale == "consistent" or isinstance(tableau, Partitioned):
+        if self.scale == "consistent" or not isinstance(tableau, Tableau):
             return tableau
         total = sum(tableau.slopes, Fraction(0))
 
@@ -254,11 +260,25 @@ class Scheme:
 
         given = table("scheme", complete("scheme", data), ("format", *cls.__match_args__))
         tableau = given["tableau"]
-        partitioned = isinstance(tableau, Mapping) and "V" not in tableau and bool({"b", "b2"} & set(tableau))
-        parts: dict[str, Any] = {"tableau": (Partitioned if partitioned else Tableau).from_dict(tableau)}
+        parts: dict[str, Any] = {"tableau": _kind(tableau).from_dict(tableau)}
         for name, kind in list(PARTS.items())[1:]:
             parts[name] = kind(**table(name, complete(name, given[name]), kind.__dataclass_fields__))
         return cls(**{name: parts.get(name, given[name]) for name in cls.__match_args__})
+
+
+# The kinds of method whose coefficients do not learn: what they are called, and the start that they need.
+UNLEARNED: dict[type, tuple[str, str | None]] = {
+    Partitioned: ("a partitioned method", None),
+    ImplicitMultistep: ("an implicit method", "euler"),
+}
+# Keys that tell the other kinds of method from a tableau, which has V.
+KEYS: dict[Any, set[str]] = {Partitioned: {"b", "b2"}, ImplicitMultistep: {"states", "slopes"}}
+
+
+def _kind(tableau: object) -> Any:
+    """Return the kind of method that a table is of: a tableau where nothing tells."""
+    keys = set(tableau) if isinstance(tableau, Mapping) else {"V"}
+    return next((kind for kind, own in KEYS.items() if own & keys and "V" not in keys), Tableau)
 
 
 def _has_reflections(tableau: Tableau) -> bool:

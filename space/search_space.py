@@ -29,7 +29,10 @@ FAMILIES: dict[str, str] = {
     "named": "schemes of the catalogue",
 }
 # The choices on which no other choice and no coordinate depends.
-LAST = ("scale", "start", "transition", "sharing", "constraint", "tying", "block", "activation", "per_stage", "growth")
+LAST = (
+    *("scale", "start", "transition", "sharing", "constraint"),
+    *("tying", "block", "activation", "per_stage", "growth", "per", "shake"),
+)
 # Methods for two halves of a state, or for x'' = f, are no rivals of their Euler twin; noise is drawn beside the name.
 APART = ("partitioned", "second order", "stochastic")
 NAMED = tuple(name for name, entry in CATALOGUE.items() if entry.family not in APART)

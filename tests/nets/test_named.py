@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ import torch
 
 from odenas.nets import build, coefficients, parameters
 from odenas.nets.blocks import BLOCKS
-from odenas.nets.named import NETWORKS, look_up, named
+from odenas.nets.make_stepped import STABLE
+from odenas.nets.named import NETWORKS, look_up, named, twin_of
 from odenas.results import published
 from odenas.space import OdenasError, scheme, schemes
 
@@ -19,9 +21,24 @@ LIVE = {20: 273_475 - 1091, 32: 467_913 - 1091, 44: 662_351 - 1091, 56: 856_789 
 """Parameters of the classes of LM-ResNet's authors that a gradient reaches; tests/nets/test_build.py explains 1091."""
 
 LIVE_164 = 1_703_725
-# Their first convolution has 16 channels, the first block's 1×1 convolution reads those, and its shortcut is a norm and
-# a 1×1 convolution to 64 channels. Here the first convolution has 64 channels and the shortcut is the identity.
-WIDER_STEM = 3 * 9 * (64 - 16) + 2 * (64 - 16) + 16 * (64 - 16) - (2 * 16 + 16 * 64)
+
+# From torchvision's and pytorchcv's networks of these names; tests/nets/test_against_*.py compare them whole.
+KNOWN = {
+    "resnet20": 269_722,
+    "resnet32": 464_154,
+    "resnet44": 658_586,
+    "resnet56": 853_018,
+    "resnet110": 1_727_962,
+    "resnet1202": 19_421_274,
+    "resnext29_8x64d": 34_426_698,
+    "resnext29_16x64d": 68_155_210,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "resnext50_32x4d": 25_028_904,
+    "resnext101_32x4d": 44_177_704,
+    "resnext101_64x4d": 83_455_272,
+}
 
 
 @cache
@@ -30,15 +47,50 @@ def on_meta(name: str, **shape: int) -> Any:
         return named(name, **shape).eval()
 
 
+def layers(name: str) -> int:
+    """Return the number of layers: in steps of several evaluations of all, one after the other."""
+    row, network = NETWORKS[name], on_meta(name)
+    if row.options.get("backbone") == "fractal":
+        return len(network.architecture["widths"]) * 2 ** (network.columns - 1)
+    evaluated = sum(chain(*network.architecture["branches"]))
+    blocks = sum(map(len, network.architecture["branches"]))
+    in_turn = "method" in network.architecture
+    return int(BLOCKS[row.scheme.blocks.kind].layers * (evaluated if in_turn else blocks) + 2)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_row_is_a_network_of_its_depth(name: str) -> None:
     row, network = NETWORKS[name], on_meta(name, classes=7, channels=1)
-    blocks = sum(map(len, network.architecture["branches"]))
-    assert BLOCKS[row.scheme.blocks.kind].layers * blocks + 2 == row.depth
-    assert re.search(rf"[a-z]{row.depth}(_sd)?$", name)
-    assert network.architecture["widths"][0] == row.width
-    if row.depth < 1000:
-        assert network(torch.empty(2, 1, 9, 9, device="meta")).shape == (2, 7)
+    number = re.search(r"[a-z](\d+)(_sd|_\d+x\d+d)?$", name)
+    assert number
+    assert layers(name) == int(number[1])
+    assert row.depth in (None, layers(name))
+    first = network.architecture["widths"][0]
+    assert first == (row.width if isinstance(row.width, int) else row.width[0])
+    if layers(name) < 1000 and row.scheme.blocks.kind not in STABLE:  # whose step needs numbers
+        assert network(torch.empty(2, 1, 33, 33, device="meta")).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_parameters_are_those_of_other_implementations(name: str) -> None:
+    assert parameters(on_meta(name, classes=1000 if "imagenet" in str(NETWORKS[name].options) else 10)) == KNOWN[name]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_has_a_twin_of_its_parameters(name: str) -> None:
+    """Forward Euler, on the same backbone where that can step by it; forward Euler without noise is its own twin."""
+    other, value = twin_of(name)
+    assert value == NETWORKS[name].scheme.twin() or other != name
+    assert value.tableau == scheme("euler").tableau
+    budget = 1_000_000
+    with torch.device("meta"):
+        twin = named(other, scheme=value, params=budget)
+    assert twin.scheme == value
+    assert abs(parameters(twin) / budget - 1) < 0.02
+    if other == name:
+        assert twin.architecture["stem"] == on_meta(name).architecture["stem"]
+    else:
+        assert abs(layers(name) - look_up(other).depth) <= 2  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("depth", LIVE)
@@ -48,27 +100,29 @@ def test_parameters_are_those_of_the_authors_that_learn(depth: int) -> None:
     assert parameters(on_meta(f"preact_resnet{depth}")) == LIVE[depth] - learned
 
 
-def test_bottlenecks_have_the_parameters_of_the_authors_but_for_the_first_convolution() -> None:
-    assert parameters(on_meta("lm_resnet164")) == LIVE_164 + WIDER_STEM
-    assert parameters(on_meta("preact_resnet164")) == LIVE_164 + WIDER_STEM - 3 * 17
+def test_bottlenecks_have_the_parameters_of_the_authors() -> None:
+    assert parameters(on_meta("lm_resnet164")) == LIVE_164
+    assert parameters(on_meta("preact_resnet164")) == LIVE_164 - 3 * 17
 
 
 @pytest.mark.parametrize("name", [name for name, row in NETWORKS.items() if row.published])
 def test_the_published_number_is_of_this_network(name: str) -> None:
     row, table = NETWORKS[name], published()
-    known = table[(table["network"] == row.published) & (table["data"] == "cifar10")]
+    known = table[(table["network"] == row.published) & (table["data"] != "cifar100")]
     assert len(known)
-    assert set(known["depth"]) == {row.depth}
+    assert set(known["depth"]) == {layers(name)}
     assert set(known["scheme"]) == {"lm" if name.startswith("lm") else "euler"}
     assert all(abs(parameters(on_meta(name)) / count - 1) < 0.02 for count in known["params"].dropna())
 
 
 @pytest.mark.parametrize(
-    ("name", "last"), [("preact_resnet110_sd", 0.5), ("lm_resnet56_sd", 0.8), ("lm_resnet110_sd", 0.5)]
+    ("name", "first", "last"),
+    [("preact_resnet110_sd", 1 - 0.5 / 54, 0.5), ("lm_resnet56_sd", 1, 0.8), ("lm_resnet110_sd", 1, 0.5)],
 )
-def test_stochastic_depth_keeps_the_last_block_with_probability_p_L(name: str, last: float) -> None:
+def test_stochastic_depth_keeps_the_last_block_with_probability_p_L(name: str, first: float, last: float) -> None:
+    """And the first with 1 − (1 − p_L)/L (Huang et al. 2016), or always (the program of Lu et al. 2018)."""
     rates = [rate for row in on_meta(name).architecture["rates"] for rate in row]
-    assert (rates[0], rates[-1]) == (0, pytest.approx(1 - last))
+    assert [1 - rates[0], 1 - rates[-1]] == pytest.approx([first, last])
     plain = on_meta(name.removesuffix("_sd")).architecture
     assert {**on_meta(name).architecture, "rates": None, "noise": None} == {**plain, "rates": None, "noise": None}
 
@@ -99,13 +153,26 @@ def test_midpoint_and_leapfrog_step_as_they_are_called() -> None:
     assert leapfrog == {("V", 0): 2, ("V", 1): -1, ("B", 0): 1}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_recipes_are_those_of_the_papers(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "epochs", "milestones", "rate", "decay", "batch"),
+    [
+        ("lm_resnet56", 160, (80, 120), 0.1, 1e-4, 128),
+        ("lm_resnet110_sd", 500, (250, 375), 0.1, 1e-4, 128),
+        ("preact_resnet110_sd", 500, (250, 375), 0.1, 1e-4, 128),
+        ("lm_resnext29_8x64d", 300, (150, 225), 0.1, 5e-4, 128),
+        ("lm_resnet50", 90, (30, 60), 0.1, 1e-4, 256),
+        ("momentum_resnet18", 220, (180,), 0.01, 5e-4, 128),
+        ("revnet110", 160, (80, 120), 0.1, 2e-4, 100),  # 80 000 steps of 100 of 50 000 images
+        ("hamiltonian_resnet38", 180, (100, 140), 0.1, 4e-4, 100),  # 90 000 steps
+        ("fractalnet20", 400, (200, 300, 350, 375), 0.02, 0, 100),
+    ],
+)
+def test_recipes_are_those_of_the_papers(
+    name: str, epochs: int, milestones: tuple[int, ...], rate: float, decay: float, batch: int
+) -> None:
     recipe = NETWORKS[name].recipe
-    falls = {"_sd": (500, (250, 375)), "t18": (220, (180,))}.get(name[-3:], (160, (80, 120)))
-    rate, decay = (0.01, 5e-4) if name.startswith("momentum") else (0.1, 1e-4)
-    assert (recipe.epochs, recipe.milestones) == falls
-    assert (recipe.learning_rate, recipe.weight_decay, recipe.momentum, recipe.batch_size) == (rate, decay, 0.9, 128)
+    assert (recipe.epochs, recipe.milestones, recipe.momentum) == (epochs, milestones, 0.9)
+    assert (recipe.learning_rate, recipe.weight_decay, recipe.batch_size) == (rate, decay, batch)
     assert recipe.source
 
 
@@ -133,7 +200,7 @@ def test_the_rule_hides_no_row_and_every_scheme_fits_it() -> None:
         ("lm_resnet21", r"`NAME` is 'lm_resnet21', .*; did you mean 'lm_resnet20'\?$"),
         ("lm_resnet1000", r"`NAME` is 'lm_resnet1000', .*; did you mean 'lm_resnet164'\?$"),
         ("lm_resnet100_sd", r"`NAME` is 'lm_resnet100_sd', .*; did you mean 'lm_resnet110_sd'\?$"),
-        ("LM-ResNet-20", "`NAME` is 'LM-ResNet-20', but must be one of preact_resnet20, .* such as rk4-38"),
+        ("LM-ResNet-20", "`NAME` is 'LM-ResNet-20', but must be one of resnet20, .* such as rk4-38"),
         ("ab9-20", r"`NAME` is 'ab9-20', .*; did you mean 'ab[2-5]-20'\?$"),
         ("rk4", r"`NAME` is 'rk4', .*; did you mean 'rk4-20'\?$"),
         ("rk4-37", "`depth` is 37, but must be 6n [+] 2 .* the nearest is 38$"),

@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from odenas.nets import build
-from odenas.nets.noise import NOISES
+from odenas.nets.noise import NOISES, Shake, StochasticDepth
 from odenas.nets.residual import Stage
 from odenas.nets.weights import Step
 from odenas.space import OdenasError, Scheme, Stochasticity, Tableau, scheme
-from odenas.space.stochasticity import STOCHASTICITIES
+from odenas.space.stochasticity import BACKWARDS, DRAWN_PER, FORWARDS, GROWTHS, STOCHASTICITIES
 
 TWO = Scheme(Tableau.runge_kutta(((0, 0), (0, 0)), ("1/2", "1/2")))
 RATES = {"depth": 0.5, "shake": 1.0, "additive": 0.3, "multiplicative": 0.4}
-NOISY = {kind: replace(TWO, stochasticity=Stochasticity(kind, rate, "constant")) for kind, rate in RATES.items()}
+MakeStage = Callable[..., Stage]
 PAIR = Step(B=(0.5, 0.5), A=((0.0, 0.0), (0.0, 0.0)), U=((1.0,), (1.0,)), W=((), ()))
 
 
-class Constant(nn.Module):
-    """A right-hand side that is the same everywhere."""
-
-    def __init__(self, value: float) -> None:
-        super().__init__()
-        self.value = value
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.full_like(x, self.value)
+def every_noise() -> dict[str, Stochasticity]:
+    """Return all that a scheme may ask for, by variant."""
+    values = [Stochasticity()]
+    for kind, *how in product(RATES, DRAWN_PER, FORWARDS, BACKWARDS):
+        with suppress(OdenasError):
+            values.append(Stochasticity(kind, RATES[kind], "constant", *how))
+    return {value.variant: value for value in values}
 
 
-def stage_of(kind: str, rates: Sequence[float], values: Sequence[Sequence[float]]) -> Stage:
-    """Return a training stage of constant branches, a row for each block, with a seed for its noise."""
-    stage = Stage(1, 1, 1, [len(row) for row in values], rates, noise=kind)
-    stage.first = Constant(values[0][0])  # type: ignore[assignment]
-    stage.blocks = nn.ModuleList(nn.ModuleList(map(Constant, row)) for row in values[1:])
-    torch.manual_seed(0)
-    return stage
+NOISY = {name: replace(TWO, stochasticity=value) for name, value in every_noise().items() if value.rate}
 
 
 def last(stage: Stage, x: Tensor, steps: Sequence[Step]) -> Tensor:
@@ -54,11 +48,17 @@ def ones(count: int) -> Tensor:
 
 
 def test_every_kind_that_a_scheme_may_name_is_there() -> None:
-    assert set(NOISES) == set(STOCHASTICITIES)
     assert set(RATES) == set(STOCHASTICITIES) - {"none"}
+    assert set(every_noise()) == set(NOISES)
+    for name, value in every_noise().items():
+        noise = NOISES[name](value.rate)
+        assert noise.rate == value.rate
+        if isinstance(noise, Shake):
+            assert (noise.forward, noise.backward) == (value.forward, value.backward)
+        assert not isinstance(noise, Shake | StochasticDepth) or noise.per == value.per
 
 
-@pytest.mark.parametrize("kind", RATES)
+@pytest.mark.parametrize("kind", NOISY)
 def test_at_test_there_is_no_noise_and_nothing_is_drawn(kind: str) -> None:
     torch.manual_seed(0)
     noisy, plain = build(NOISY[kind], width=2).eval(), build(TWO, width=2).eval()
@@ -70,20 +70,24 @@ def test_at_test_there_is_no_noise_and_nothing_is_drawn(kind: str) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("kind", RATES)
+@pytest.mark.parametrize("kind", NOISY)
 def test_the_seed_makes_the_noise(kind: str) -> None:
     torch.manual_seed(0)
     network = build(NOISY[kind], width=2)
     images = torch.randn(4, 3, 8, 8)
-    logits = []
+    found = []
     for seed in (1, 1, 2, 3, 4):
         torch.manual_seed(seed)
-        logits.append(network(images).detach())
-    assert torch.equal(logits[0], logits[1])
-    assert len({float(x.sum()) for x in logits}) > 2
+        logits = network(images)
+        # Noise of the backward pass alone leaves the logits.
+        (gradient,) = torch.autograd.grad(logits.square().sum(), network.stem.weight)  # type: ignore[arg-type,union-attr]
+        found.append((logits.detach(), gradient))
+    assert all(map(torch.equal, found[0], found[1]))
+    assert len({float(gradient.sum()) for _, gradient in found}) > 2
+    assert len({float(logits.sum()) for logits, _ in found}) > 2 or kind.startswith("shake E")
 
 
-@pytest.mark.parametrize("kind", RATES)
+@pytest.mark.parametrize("kind", NOISY)
 def test_a_noisy_network_has_gradients(kind: str) -> None:
     torch.manual_seed(0)
     network = build(NOISY[kind], 14, width=2)
@@ -93,7 +97,7 @@ def test_a_noisy_network_has_gradients(kind: str) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.25, 1.0])
-def test_shake_moves_weight_from_one_branch_to_the_other(rate: float) -> None:
+def test_shake_moves_weight_from_one_branch_to_the_other(stage_of: MakeStage, rate: float) -> None:
     """x + η f₁ + (1 − η) f₂ with η uniform in ½ ± rate/2: mean ½, variance rate²/12 (for rate 1: Gastaldi 2017)."""
     stage, x, etas = stage_of("shake", [0.0, rate], [[0.0], [1.0, 0.0]]), ones(3), []
     for _ in range(3000):
@@ -109,12 +113,12 @@ def test_shake_moves_weight_from_one_branch_to_the_other(rate: float) -> None:
     torch.testing.assert_close(quartiles, torch.tensor([-0.25, 0.25]), rtol=0, atol=0.04)
 
 
-def test_shake_keeps_the_sum_of_the_weights() -> None:
+def test_shake_keeps_the_sum_of_the_weights(stage_of: MakeStage) -> None:
     state = last(stage_of("shake", [1.0, 1.0], [[0.0], [3.0, 3.0]]), ones(2), [PAIR])
     torch.testing.assert_close(state, torch.full_like(state, 4.0), rtol=1e-12, atol=0)
 
 
-def test_shake_draws_for_every_step_and_leaves_other_branches_alone() -> None:
+def test_shake_draws_for_every_step_and_leaves_other_branches_alone(stage_of: MakeStage) -> None:
     three = Step(B=(1 / 3,) * 3, A=((0.0,) * 3,) * 3, U=((1.0,),) * 3, W=((),) * 3)
     state = last(stage_of("shake", [1.0] * 4, [[0.0], *[[1.0, 0.0, 9.0]] * 3]), ones(1), [three] * 3)
     torch.manual_seed(0)
@@ -142,7 +146,7 @@ def test_shake_needs_two_branches_of_equal_weight(value: Scheme) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_additive_noise_is_added_after_every_step() -> None:
+def test_additive_noise_is_added_after_every_step(stage_of: MakeStage) -> None:
     """To each number its own; the variances of the steps add up, each with the rate of its block."""
     rates = [0.1, 0.0, 0.2, 0.3]
     state = last(stage_of("additive", rates, [[1.0], [2.0], [3.0], [4.0]]), ones(4000), [])
@@ -155,7 +159,7 @@ def test_additive_noise_is_added_after_every_step() -> None:
     assert float((pixels - torch.eye(16)).abs().max()) < 0.08
 
 
-def test_additive_noise_becomes_part_of_history() -> None:
+def test_additive_noise_becomes_part_of_history(stage_of: MakeStage) -> None:
     """The next step sees x_n with its noise."""
     stage = stage_of("additive", [0.5, 0.0], [[0.0], [0.0]])
     step = Step(V=(1.0, 1.0), R=(0.0,), U=((1.0, 0.0),), W=((0.0,),))
@@ -166,7 +170,7 @@ def test_additive_noise_becomes_part_of_history() -> None:
     torch.testing.assert_close(states[0], noisy + 1)
 
 
-def test_multiplicative_noise_scales_the_branches_and_not_the_state() -> None:
+def test_multiplicative_noise_scales_the_branches_and_not_the_state(stage_of: MakeStage) -> None:
     stage = stage_of("multiplicative", [0.0, 0.4], [[0.0], [3.0, -1.0]])
     noise = last(stage, 100 * ones(6000), [PAIR]) - 101  # (3 − 1)/2
     assert float(noise.std()) == pytest.approx(0.4 * (1.5**2 + 0.5**2) ** 0.5, rel=0.02)
@@ -174,13 +178,13 @@ def test_multiplicative_noise_scales_the_branches_and_not_the_state() -> None:
     assert len(set(noise.flatten().tolist())) == noise.numel()
 
 
-@pytest.mark.parametrize("growth", ["linear", "constant"])
-@pytest.mark.parametrize("kind", RATES)
+@pytest.mark.parametrize("growth", GROWTHS)
+@pytest.mark.parametrize("kind", NOISY)
 def test_the_rates_of_the_blocks_grow_as_the_scheme_says(kind: str, growth: str) -> None:
-    value = replace(TWO, stochasticity=Stochasticity(kind, RATES[kind], growth))
-    stages: Any = build(value, width=1).stages
+    value = replace(NOISY[kind].stochasticity, growth=growth)
+    stages: Any = build(replace(TWO, stochasticity=value), width=1).stages
     rates = [noise.rate for stage in stages for noise in stage.noises]
-    expected = [RATES[kind] * (i / 8 if growth == "linear" else 1) for i in range(9)]
-    assert rates == pytest.approx(expected)
+    shares = {"linear": range(9), "proportional": range(1, 10), "constant": [1] * 9}[growth]
+    assert rates == pytest.approx([value.rate * share / max(shares) for share in shares])
     kinds = {type(noise) for stage in stages for noise in stage.noises if noise.rate}
-    assert kinds == {NOISES[kind]}
+    assert kinds == {type(NOISES[kind](1.0))}

@@ -7,7 +7,7 @@ from scipy import stats
 from odenas.results import summary
 from odenas.results.columns import CONFIRMATIONS, SUMMARY
 from odenas.results.frames import frame
-from odenas.results.summary import holm
+from odenas.results.summary import holm, parts
 
 Row = dict[str, Any]
 
@@ -140,3 +140,18 @@ def test_networks_of_one_name_are_told_apart_by_their_trial() -> None:
     second = trainings("lm", {0: 7.0, 1: 7.2}, number=2), twin("lm", {0: 7.5, 1: 7.8}, number=2)
     summarised = table(*first, *second)
     assert summarised["difference"].tolist()[::2] == pytest.approx([-1.05, -0.55])
+
+
+def test_parts_are_means_over_the_trainings_that_finished() -> None:
+    rows = [
+        {"label": "a", "status": "COMPLETE", "test_parts": '{"σ 15": -30.0, "σ 5": -40.0}'},
+        {"label": "a", "status": "COMPLETE", "test_parts": '{"σ 15": -32.0, "σ 5": -41.0}'},
+        {"label": "a", "status": "FAIL", "test_parts": '{"σ 15": 0.0, "σ 5": 0.0}'},
+        {"label": "b", "status": "COMPLETE", "test_parts": '{"σ 15": -29.0, "σ 5": -39.0}'},
+        {"label": "c", "status": "COMPLETE"},
+    ]
+    table = parts(frame(rows, CONFIRMATIONS))
+    assert list(table.columns) == ["σ 15", "σ 5"]
+    assert table.to_dict("index") == {"a": {"σ 15": -31.0, "σ 5": -40.5}, "b": {"σ 15": -29.0, "σ 5": -39.0}}
+    for none in ([], rows[4:]):
+        assert parts(frame(none, CONFIRMATIONS)).shape == (0, 0)

@@ -72,3 +72,23 @@ def test_nothing_to_do_returns_the_images_and_draws_nothing() -> None:
     given = images(3)
     assert augment(given, 0, False, generator) is given
     assert torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_quarter_turns_are_uniform_and_drawn_for_each_image(flip: bool) -> None:
+    count, generator = 8000, torch.Generator().manual_seed(2)
+    image = torch.arange(2 * 16, dtype=torch.uint8).view(1, 2, 4, 4)
+    ways = [image.rot90(turn, (2, 3)) for turn in range(4)]
+    ways += [way.flip(3) for way in ways] if flip else []
+    made = augment(image.expand(count, -1, -1, -1), 0, flip, generator, turn=True)
+    shares = [(made == way).flatten(1).all(1).float().mean().item() for way in ways]
+    assert sum(shares) == pytest.approx(1)
+    assert shares == pytest.approx([1 / len(ways)] * len(ways), abs=0.02)
+
+
+def test_turns_are_deterministic_and_lose_no_pixel() -> None:
+    given = torch.arange(50 * 16, dtype=torch.float32).view(50, 1, 4, 4)
+    a, b = (augment(given, 1, True, torch.Generator().manual_seed(1), turn=True) for _ in range(2))
+    assert torch.equal(a, b)
+    alone = augment(given, 0, False, torch.Generator().manual_seed(1), turn=True)
+    assert torch.equal(alone.flatten(1).sort(1).values, given.flatten(1))

@@ -4,11 +4,14 @@ import socket
 import subprocess
 import sys
 from hashlib import sha1
+from importlib import import_module
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from odenas.search import denoise
 from odenas.search.data import DATASETS, load, load_test
@@ -44,8 +47,7 @@ def test_the_splits_share_no_photograph_and_no_patch(splits: dict[str, Images]) 
 def test_patches_tile_the_photographs_that_scikit_image_shows(
     splits: dict[str, Images], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from skimage import color, data
-
+    color, data = (import_module(f"skimage.{name}") for name in ("color", "data"))
     monkeypatch.setattr(socket, "socket", None)  # scikit-image must have the files itself
     shown = {"astronaut": data.astronaut(), "chelsea": data.chelsea(), "camera": data.camera(), "moon": data.moon()}
     for name, pixels in shown.items():
@@ -81,8 +83,12 @@ def test_the_row_says_what_the_pixels_are(splits: dict[str, Images]) -> None:
 
 def test_a_search_does_not_open_the_photographs_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    given = photograph
-    monkeypatch.setattr(denoise, "photograph", lambda name: opened.append(name) or given(name))
+
+    def noting(name: str) -> NDArray[np.uint8]:
+        opened.append(name)
+        return photograph(name)
+
+    monkeypatch.setattr(denoise, "photograph", noting)
     load("denoise")
     assert sorted(opened) == sorted(name for name, row in PHOTOGRAPHS.items() if row.split != "test")
 

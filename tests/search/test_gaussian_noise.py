@@ -13,7 +13,7 @@ IMAGES = torch.randint(0, 256, (90, 1, 16, 16), generator=torch.Generator().manu
 
 
 def fixed(images: Tensor, sigma: float, batch: int) -> Tensor:
-    return torch.cat(list(fixed_noise(iter(images.split(batch)), sigma)))
+    return torch.cat(list(fixed_noise(iter(torch.split(images, batch)), sigma)))
 
 
 def assert_gaussian(noise: Tensor, sigma: float) -> None:

@@ -145,6 +145,8 @@ def test_the_report_of_a_training(tmp_path: Path, data: str, sign: int, heading:
     lines = [line.strip() for line in text.getvalue().splitlines()]
     unit = metric_of(data).unit
     assert f"{heading}, read once, at the end:" in lines
-    assert f"ab2: 9.00 ± 0.50 {unit} over 3 seeds: 9.00 (seed 0), 8.50 (seed 1), 9.50 (seed 2) · 100 parameters" in lines
+    assert (
+        f"ab2: 9.00 ± 0.50 {unit} over 3 seeds: 9.00 (seed 0), 8.50 (seed 1), 9.50 (seed 2) · 100 parameters" in lines
+    )
     assert any(line.startswith(expected) for line in lines)
     assert ("σ 15: 30.90 · σ 25: 27.90 · σ 50: 24.90" in lines) == (sign < 0)

@@ -72,3 +72,23 @@ def test_cosine_falls_from_the_rate_to_zero() -> None:
 def test_step_falls_tenfold_at_half_and_three_quarters() -> None:
     recipe = Recipe(learning_rate=1, schedule="step")
     assert [recipe.rate(at) for at in (0, 0.499, 0.5, 0.749, 0.75, 0.999)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
+
+
+def test_adam_is_that_of_loshchilov_and_hutter_in_both_groups() -> None:
+    """One step by hand: decay by rate × decay, then the first moment over the root of the second, which is ±1."""
+    network = build(scheme("lm"), 14, channels=1, width=2)
+    recipe = Recipe(algorithm="adam", learning_rate=0.01, momentum=0.8, weight_decay=0.5)
+    optimizer = recipe.optimizer(network)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.0]
+    assert optimizer.param_groups[0]["betas"] == (0.8, 0.999)
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    for value in network.parameters():
+        value.grad = torch.full_like(value, 3.0)
+    optimizer.step()
+    for name, value in network.named_parameters():
+        decay = 0.0 if name.startswith("weights.") else 0.5
+        assert torch.allclose(value, before[name] * (1 - 0.01 * decay) - 0.01, atol=1e-6), name
+
+
+def test_sgd_is_what_a_recipe_means_if_nothing_is_said() -> None:
+    assert isinstance(Recipe().optimizer(torch.nn.Linear(1, 1)), torch.optim.SGD)

@@ -290,7 +290,10 @@ def test_changed_coefficients_never_pass_for_what_is_stated(sample: dict[str, An
         ({"stochasticity": "none"}, "`stochasticity` is a str, but must be a table of kind, rate"),
         ({"scale": 1}, "`scale` is 1, but must be one of consistent, absorbed"),
         ({"start": {}}, "`start` is {}, but must be one of euler, copy"),
-        ({"stochasticity": {"kind": "depth", "rate": 0, "growth": "linear"}}, "`rate` is 0 with kind 'depth'"),
+        (
+            {"stochasticity": scheme("ab2").to_dict()["stochasticity"] | {"kind": "depth"}},
+            "`rate` is 0.0 with kind 'depth'",
+        ),
     ],
 )
 def test_messages_of_reading(change: dict[str, Any], message: str) -> None:
