@@ -13,7 +13,7 @@ help:
 	@echo "              ARGS='--data cifar10 --trials 4' passes options on"
 	@echo "make test     install, then run the tests (make slow: the long proofs)"
 	@echo "make check    ruff and mypy"
-	@echo "make bench    time the schemes against nodepy, the networks against pytorchcv's"
+	@echo "make bench    time the schemes against nodepy, time and weigh the networks against pytorchcv's"
 	@echo "make clean    remove the virtual environment and what was built"
 
 search: $(VENV)/installed
@@ -33,6 +33,7 @@ check: $(VENV)/installed-dev
 bench: $(VENV)/installed-bench
 	$(BIN)/python tests/bench/schemes.py $(ARGS)
 	$(BIN)/python tests/bench/networks.py $(ARGS)
+	$(BIN)/python tests/bench/memory.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
-
-from torch import nn
+from typing import NamedTuple
 
 from odenas.nets.dense import DenseNetwork, PartitionedDenseNetwork
 from odenas.nets.implicit import ImplicitDenseNetwork, ImplicitNetwork
@@ -83,8 +81,8 @@ def build(
     A classifier of small images has three stages of n blocks with widths 1 : 2 : 4 (He et al. 2016), and depth 6n + 2,
     or 9n + 2 with bottlenecks; or as many stages and blocks as `scheme.blocks.per_stage` says. The first block of the
     network is a plain residual block; with the transition "restart", so is that of every stage, with a projected
-    shortcut where the shape changes. The others step by the scheme, after as many forward Euler steps as its start needs
-    (as LM-ResNet does, Lu et al. 2018). Weights are drawn from torch's global generator: convolutions from
+    shortcut where the shape changes. The others step by the scheme, after as many forward Euler steps as its start
+    needs (as LM-ResNet does, Lu et al. 2018). Weights are drawn from torch's global generator: convolutions from
     N(0, 2 / (k² outputs)) (He et al. 2015).
 
     By a partitioned method the two halves of the channels step in turn, each branch on half the channels; a step has as

@@ -72,7 +72,7 @@ def _solved(branch: nn.Module, c: Tensor, weight: float, symmetric: bool) -> Ten
         return x.to(c.dtype)
 
 
-EAGERLY: Callable[..., Tensor] = torch.compiler.disable(_solved)
+EAGERLY: Callable[..., Tensor] = torch.compiler.disable(_solved)  # type: ignore[no-untyped-call]
 
 
 class Field:

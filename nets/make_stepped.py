@@ -37,9 +37,9 @@ NO_STEPS: dict[str, Any] = {"V": [], "R": [], "B": [], "A": [], "U": [], "W": []
 class Steps(NamedTuple):
     """How the stages of a network step: what the kind of method makes of a scheme.
 
-    Fields: `branches`, the number of branches of each block, by stage; `steps`, how many blocks at the end of each stage
-    step by the tableau; `own`, how many branches with weights of their own each stage has beside its first; `parts` into
-    which the channels are divided; `options` of the network.
+    Fields: `branches`, the number of branches of each block, by stage; `steps`, how many blocks at the end of each
+    stage step by the tableau; `own`, how many branches with weights of their own each stage has beside its first;
+    `parts` into which the channels are divided; `options` of the network.
     """
 
     branches: list[list[int]]
@@ -66,6 +66,10 @@ def made_stepped(networks: Networks, stages: int, growth: int, asked: Request) -
         known = ", ".join(sorted(kind.__name__ for kind in networks))
         raise OdenasError(f"`tableau` is a {method.__name__}, but a {asked.backbone} network steps by one of {known}")
     _check_reversible(scheme, asked.reversible)
+    if asked.stem == "imagenet" and networks[method].output == "images":
+        raise OdenasError(
+            "`stem` is 'imagenet', which makes images smaller, but a dense network keeps them: use 'plain'"
+        )
     blocks = blocks_of(scheme, asked.depth, stages)
     stepped = STEPPED[method](scheme, blocks, asked.reversible)
     rates = iter(scheme.stochasticity.rates(sum(blocks)))
@@ -226,18 +230,25 @@ def _within(
     counted = ("branches", "rates", "method", "reversible")
     shown = json.dumps({name: value for name, value in architecture.items() if name not in counted}, sort_keys=True)
     method = json.dumps({name: architecture[name] for name in ("method",) if name in architecture})
-    return _cached_widths(params, network, growth, tuple(stepped.own), stepped.parts, shown, method)
+    made: Callable[..., ResidualNetwork] = network
+    return _cached_widths(params, made, growth, tuple(stepped.own), stepped.parts, shown, method)
 
 
 @lru_cache(maxsize=1024)
 def _cached_widths(
-    params: int, network: type[ResidualNetwork], growth: int, own: tuple[int, ...], parts: int, shown: str, method: str
+    params: int,
+    network: Callable[..., ResidualNetwork],
+    growth: int,
+    own: tuple[int, ...],
+    parts: int,
+    shown: str,
+    method: str,
 ) -> tuple[int, ...]:
     """Return `_within`. Counted are a network of bare transitions, and one branch for each of a stage's own."""
     architecture: dict[str, Any] = {**json.loads(shown), **json.loads(method)}
     block, stages = BLOCKS[architecture["block"]], len(own)
     entered = parts == 1 or enters_by_block(architecture["block"], architecture["shortcut"])
-    bare = {"branches": [[1] * entered] * stages, "rates": [[0.0] * entered] * stages}
+    bare: dict[str, Any] = {"branches": [[1] * entered] * stages, "rates": [[0.0] * entered] * stages}
 
     def count(widths: tuple[int, ...]) -> int:
         with torch.device("meta"):

@@ -42,8 +42,8 @@ def model_card(config: Config) -> str:
         "output": output(architecture),
         "largest relative difference to the trained network's output": f"{config['parity']['float32']:.1e} in float32, "
         f"{config['parity']['float64']:.1e} in float64",
-        **config["provenance"],
     }
+    rows |= {name: value for name, value in config["provenance"].items() if name not in rows}
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return f"""# A residual network that steps by {scheme["description"]}
 

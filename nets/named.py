@@ -298,10 +298,24 @@ DIFFUSION = {
         ("du_fort_frankel", "Du Fort–Frankel network", scheme("du_fort_frankel")),
         ("fsi", "FSI network in cycles of three", scheme("fsi")),
         ("fixed_point", "Implicit diffusion by two fixed-point iterations", scheme("implicit_diffusion")),
+        ("implicit", "Implicit diffusion, each step of backward Euler solved", scheme("backward_euler")),
     )
 }
 
-NETWORKS: dict[str, NamedNetwork] = RESNETS | PREACTIVATED | MULTISTEP | REVERSIBLE | FRACTAL | DIFFUSION
+MULTIGRID = {
+    f"{name}22": NamedNetwork(about, value, 22, options={"backbone": "multigrid"})
+    for name, about, value in (
+        ("multigrid", "MgNet for denoising, a V-cycle of three levels (He & Xu 2019)", EULER),
+        ("lm_multigrid", "MgNet for denoising whose smoother has two steps, one learned k for each", LM),
+        (
+            "multigrid_diffusion",
+            "Implicit diffusion by a full approximation scheme of three levels, for denoising (Alt et al. 2022)",
+            replace(EULER, blocks=Blocks("symmetric", "charbonnier")),
+        ),
+    )
+}
+
+NETWORKS: dict[str, NamedNetwork] = RESNETS | PREACTIVATED | MULTISTEP | REVERSIBLE | FRACTAL | DIFFUSION | MULTIGRID
 
 RULE = re.compile(r"(?P<scheme>[a-z0-9_]+)-(?P<depth>[0-9]{1,5})")
 """Beside the rows of NETWORKS: SCHEME-DEPTH is a scheme of the catalogue with its own blocks, width 16, recipe LU."""
@@ -323,8 +337,9 @@ def look_up(name: str) -> NamedNetwork:
         return NamedNetwork(about, scheme(made["scheme"]), int(made["depth"]))
     near = _nearest(str(name), made["depth"] if made else "20")
     hint = f"; did you mean {near!r}?" if near else ""
+    known = ", ".join(NETWORKS)
     raise OdenasError(
-        f"`NAME` is {name!r}, but must be one of {', '.join(NETWORKS)}, or a scheme and a depth such as rk4-38{hint}"
+        f"`NAME` is {name!r:.60}, but must be one of {known}, or a scheme and a depth such as rk4-38{hint}"
     )
 
 

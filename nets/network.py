@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
@@ -23,6 +23,11 @@ class SchemeNetwork(nn.Module):
         super().__init__()
         self.architecture = dict(architecture)
         self.scheme: Any = None
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Return what the class of the network has beside, as `weights` and `stages`."""
 
 
 def parameters(network: nn.Module) -> int:

@@ -71,7 +71,7 @@ def signed(method: Method, block: str) -> Method:
 class PartitionedStage(nn.Module):
     """A transition into the stage's shape, then partitioned steps of the halves of the state.
 
-    The transition is a plain residual block on the whole state, or where `enters_by_block` denies it the shortcut alone.
+    The transition is a plain residual block on the whole state, or the shortcut alone where `enters_by_block` says so.
 
     Args:
         inputs, outputs, stride: as of `Stage`; an even number of outputs.

@@ -49,7 +49,8 @@ def carrier(inputs: int, outputs: int, stride: int, block: str, activation: str,
     if inputs == outputs and stride == 1:
         return nn.Identity()
     name = BLOCKS[block].shortcut if shortcut == "projection" else shortcut
-    return SHORTCUTS[name](inputs, outputs, stride, activation)  # type: ignore[no-any-return]
+    carried: nn.Module = SHORTCUTS[name](inputs, outputs, stride, activation)
+    return carried
 
 
 class Stage(nn.Module):
@@ -139,7 +140,7 @@ class Stage(nn.Module):
     def _branch(self, index: int, i: int) -> nn.Module:
         """Return branch i of a block."""
         if index == i == 0:
-            return self.first
+            return cast(nn.Module, self.first)
         if self.tying == "steps":
             return cast(nn.ModuleList, self.blocks[0])[0]
         row = cast(nn.ModuleList, self.blocks[index - 1] if index else self.rest)
@@ -229,7 +230,7 @@ class ResidualNetwork(SchemeNetwork):
         """Make what follows the last stage; `after` says whether the state comes out of an activation."""
         self.norm = nn.Identity() if after else nn.BatchNorm2d(width)
         self.activation = nn.Identity() if after else ACTIVATIONS[self.architecture["activation"]]
-        self.head = nn.Linear(width, self.architecture["classes"])
+        self.head: nn.Module = nn.Linear(width, self.architecture["classes"])
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (batch, classes) of normalised images (batch, channels, height, width)."""

@@ -43,7 +43,7 @@ class PostProjection(nn.Module):
 
 
 class Pad(nn.Module):
-    """Every `stride`-th pixel, with channels of zeros before and after (He et al. 2016, option A); fewer are cut off."""
+    """Every `stride`-th pixel, and channels of zeros on either side (He et al. 2016, option A), or fewer channels."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, activation: str = "relu") -> None:
         super().__init__()

@@ -91,7 +91,7 @@ def export(run: str, out: Path, trial: int | None) -> None:
     shown = ", ".join(f"{value:.1e} in {name}" for name, value in differences.items())
     click.echo(f"Trial {number} exported to {out}: net.py, config.json, model.safetensors, README.md.")
     click.echo(
-        f"Largest relative difference of its logits, computed in a fresh process, to the trained one's: {shown}."
+        f"Largest relative difference of its output, computed in a fresh process, to the trained one's: {shown}."
     )
 
 

@@ -7,7 +7,6 @@ import platform
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,22 +14,18 @@ import optuna
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from odenas.nets import build, parameters
 from odenas.nets.backbones import is_given
 from odenas.results import Run, load
+from odenas.search.budget import parameter_budget
 from odenas.search.cluster import check_address, cluster
 from odenas.search.config import MAY_CHANGE, SearchConfig
 from odenas.search.confirm import confirm
 from odenas.search.data import load as load_data
 from odenas.search.data import metric_of
-from odenas.search.given_backbone import given_parameters
 from odenas.search.ledger import Ledger
 from odenas.search.progress import Progress
-from odenas.search.trial import depth_of, shape_of
 from odenas.search.tune import run_trials, workers
-from odenas.space import Blocks, OdenasError, Scheme, scheme
-from odenas.space.blocks import STAGES
-from odenas.space.multistep import adams_bashforth
+from odenas.space import OdenasError
 
 
 def search(config: SearchConfig, console: Console | None = None) -> Run:
@@ -59,26 +54,6 @@ def search(config: SearchConfig, console: Console | None = None) -> Run:
             if config.confirm.seeds:
                 confirm(run, config, budget, progress, count, config.confirm.top, config.confirm.seeds)
     return run
-
-
-def parameter_budget(config: SearchConfig) -> int:
-    """Return the number of parameters that all networks of a search come near to.
-
-    Raises:
-        OdenasError: the depth suits no network, or a scheme of the space, or the budget is below the narrowest network;
-            or a given backbone does not suit the data or the space.
-    """
-    if is_given(config.backbone):
-        return given_parameters(config)
-    shape, space = shape_of(config), config.space
-    drawn = [Scheme(adams_bashforth(max(space.steps)))] if "multistep" in space.family else []
-    drawn += [scheme(name) for name in space.named] if "named" in space.family else []
-    # What needs the longest history needs the deepest network, whatever its blocks.
-    longest = max(drawn, key=lambda value: value.tableau.steps, default=scheme("euler"))
-    for kind in space.block:
-        value = replace(longest, blocks=Blocks(kind, per_stage=space.per_stage[:1] * STAGES))
-        build(value, depth_of(config.depth, value), params=config.params, width=2, **shape)
-    return config.params or parameters(build(scheme("euler"), config.depth, **shape | {"width": config.width}))
 
 
 def open_run(config: SearchConfig) -> Run:

@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from odenas.nets import build, export
+from odenas.nets import SchemeNetwork, export
 from odenas.nets.backbones import is_given, source_of
-from odenas.nets.named import named
 from odenas.results import Run, load
+from odenas.search.budget import parameter_budget
 from odenas.search.config import SearchConfig
 from odenas.search.data import DATASETS, metric_of
 from odenas.search.train import network_state
-from odenas.search.trial import depth_of, read_checkpoint, shape_of
+from odenas.search.trial import make_network, read_checkpoint
 from odenas.space import OdenasError, Scheme, describe
 
 
@@ -45,11 +45,8 @@ def export_trial(path: str | Path, number: int | None, out: str | Path) -> tuple
     config = SearchConfig(**run.config)
     data_set = DATASETS[config.data]
     scheme = Scheme.from_dict(json.loads(row["scheme"]))
-    widths = [int(width) for width in row["widths"].split("-")]
-    if config.network:
-        network = named(config.network, scheme=scheme, width=widths, **shape_of(config))
-    else:
-        network = build(scheme, depth_of(config.depth, scheme), width=widths, **shape_of(config))
+    network = make_network(config, {"seed": 0, "params": parameter_budget(config)}, scheme)
+    assert isinstance(network, SchemeNetwork)
     network.load_state_dict(network_state(saved[0]))
     metric = metric_of(config.data)
     provenance = {

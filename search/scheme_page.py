@@ -115,10 +115,10 @@ def show_scheme(console: Console, name: str) -> None:
 
 def tableau_lines(value: Known) -> list[str]:
     """Return a step written out, one equation in each line."""
-    if isinstance(value, ImplicitMultistep):
-        newest = [*_terms(value.slopes[:1], lambda j: "h f(xₙ₊₁)"), *_terms(value.slopes[1:], _slope)]
-        return ["xₙ₊₁ = " + _sum([*_terms(value.states, _past("x")), *newest])]
-    tableau = value.tableau
+    tableau = value if isinstance(value, ImplicitMultistep) else value.tableau
+    if isinstance(tableau, ImplicitMultistep):
+        newest = [*_terms(tableau.slopes[:1], lambda j: "h f(xₙ₊₁)"), *_terms(tableau.slopes[1:], _slope)]
+        return ["xₙ₊₁ = " + _sum([*_terms(tableau.states, _past("x")), *newest])]
     return _partitioned_lines(tableau) if isinstance(tableau, Partitioned) else _lines(tableau)
 
 

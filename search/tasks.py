@@ -36,6 +36,7 @@ class Task:
         judge: (outputs, targets, data set) -> what is minimised for each image, shape (batch,), in the metric's unit.
         metric: how that is shown.
         backbone: the kind of network, if none is named.
+        output: what a network returns, as its class says.
         labels: what the labels of the images count.
     """
 
@@ -46,6 +47,7 @@ class Task:
     judge: Callable[[Tensor, Tensor, DataSet], Tensor]
     metric: Metric
     backbone: str
+    output: str
     labels: str
 
 
@@ -111,6 +113,7 @@ TASKS: dict[str, Task] = {
         judge=_wrong,
         metric=ERROR,
         backbone="residual",
+        output="logits",
         labels="classes",
     ),
     "denoising": Task(
@@ -121,6 +124,7 @@ TASKS: dict[str, Task] = {
         judge=_less_psnr,
         metric=PSNR,
         backbone="dense",
+        output="images",
         labels="photographs",
     ),
 }

@@ -86,7 +86,7 @@ def show_test(name: str, row: NamedNetwork, run: Run, config: SearchConfig, cons
     of = f"of the recipe's {row.recipe.epochs} " if has_published_task(config.data) else ""
     say(
         console,
-        f"Trained for {config.epochs} {of}epochs on {trained['train_size']} images, on "
+        f"Trained for {config.epochs} {of}epoch{'s' * (config.epochs > 1 or bool(of))} on {trained['train_size']} images, on "
         f"{trained['device']}; odenas {trained['version_odenas']}, torch {trained['version_torch']}{commit}.",
     )
     if config.data == PUBLISHED_ON:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from odenas.nets import parameters
 from odenas.nets.named import NamedNetwork, look_up, named, twin_of
 from odenas.results import Run
 from odenas.results.columns import CONFIRMATIONS
+from odenas.search.budget import parameter_budget
 from odenas.search.config import BUDGETS, SearchConfig
 from odenas.search.data import DATASETS, load_test, metric_of
 from odenas.search.data import load as load_data
@@ -124,7 +122,7 @@ def train_named(name: str, config: SearchConfig, twin: bool = False, console: Co
     value, (of_twin, other) = look_up(name).scheme, twin_of(name)
     if twin and value == value.twin():
         raise OdenasError(f"`--twin` is given, but {name} steps by forward Euler: it is its own twin")
-    budget = parameter_budget(config, name)
+    budget = parameter_budget(config)
     if twin:
         named(of_twin, scheme=other, params=budget, **shape_of(config))
 
@@ -132,7 +130,7 @@ def train_named(name: str, config: SearchConfig, twin: bool = False, console: Co
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     images = load_data(config.data, train_size=config.train_size, seed=config.seed, report=report)
-    with _alone(config, name) as run:
+    with exclusive(config, "another process is at work") as run:
         show_plan(name, look_up(name), config, images, console)
         jobs = _jobs(run, config, name, twin)
         with TrainingProgress(len(jobs), config.epochs, console, metric_of(config.data)) as progress:
@@ -143,33 +141,6 @@ def train_named(name: str, config: SearchConfig, twin: bool = False, console: Co
     if not trials["status"].eq("COMPLETE").any():
         raise OdenasError(f"no training of {name} succeeded: {trials['stop_reason'].iloc[-1]}; see {run.path}")
     return run
-
-
-def parameter_budget(config: SearchConfig, name: str) -> int:
-    """Return the number of parameters of the named network, those of its scheme left out: what `build` is to meet.
-
-    With this budget `build` finds the very widths of the network, and for its twin the nearest ones.
-    """
-    with torch.device("meta"):
-        network = named(name, **shape_of(config))
-    weights = getattr(network, "weights", None)
-    return parameters(network) - (parameters(weights) if weights else 0)
-
-
-@contextmanager
-def _alone(config: SearchConfig, name: str) -> Iterator[Run]:
-    """Make or open the run folder, for this process alone.
-
-    Raises:
-        OdenasError: another process works in it, or it is another network's.
-    """
-    with exclusive(config, "another process is at work") as run:
-        others = run.trials["label"].loc[lambda labels: labels != name]
-        if len(others):
-            raise OdenasError(
-                f"`--run` is {run.path}, which holds trainings of {others.iloc[0]}; choose another folder"
-            )
-        yield run
 
 
 def _jobs(run: Run, config: SearchConfig, name: str, twin: bool) -> list[Job]:

@@ -54,6 +54,16 @@ class ImplicitMultistep:
         return len(self.states)
 
     @property
+    def stages(self) -> int:
+        """Number of evaluations in a step, one that is solved for."""
+        return 1
+
+    @property
+    def exact(self) -> bool:
+        """Whether all entries are rational as given: always."""
+        return True
+
+    @property
     def entries(self) -> tuple[Fraction, ...]:
         """All entries; Fractions, so that the method is known exactly."""
         return self.states + self.slopes

@@ -25,7 +25,8 @@ def polynomial(terms: int, tying: str) -> Scheme:
     """Return x + F(x) + F(F(x)) + … with `terms` powers of F: every stage after the first reads the slope before it.
 
     Backward Euler's (I − hf)⁻¹ cut off after the power `terms` (Zhang, Li, Loy, Lin, PolyNet, 2017). Its order is 1
-    for any number of terms, and its stability function 1 + z + … + z^terms.
+    for any number of terms, and its stability function 1 + z + … + z^terms. Later stages read slopes and no state, so
+    that for a field that does not vanish at 0 it follows x' = f(x) + f(0) instead of x' = f(x).
     """
     rows = [[ONE if j == i - 1 else ZERO for j in range(terms)] for i in range(terms)]
     tableau = Tableau(

@@ -53,7 +53,7 @@ class NetworkSpace:
 
     NETWORK_CHOICES: ClassVar[dict[str, Collection[Any]]] = {
         "tying": TYINGS,
-        "block": BLOCKS,
+        "block": [kind for kind in BLOCKS if kind != "hamiltonian"],  # which needs two halves
         "activation": ACTIVATIONS,
         "per_stage": range(1, 1001),
         "stochasticity": STOCHASTICITIES,

@@ -100,6 +100,11 @@ class Scheme:
                 raise OdenasError(f"`{name}` is {given!r}, but must be a {kind.__name__}")
         for name, valid in (("scale", SCALES), ("start", STARTS), ("transition", TRANSITIONS), ("tying", TYINGS)):
             one_of(name, getattr(self, name), valid)
+        if self.blocks.kind == "hamiltonian" and not isinstance(self.tableau, Partitioned):
+            raise OdenasError(
+                "`kind` of the blocks is 'hamiltonian', but needs a partitioned method such as symplectic_euler, whose "
+                "halves take opposite signs; the nearest for others is 'symmetric'"
+            )
         if type(self.tableau) in UNLEARNED:
             self._check_unlearned(*UNLEARNED[type(self.tableau)])
         stated = self.coefficients.order
@@ -214,11 +219,12 @@ class Scheme:
 
         The twin of forward Euler with noise is forward Euler without; that of forward Euler with blocks or tying of
         its own is the ordinary one. Where the noise shakes two stages, which a step of forward Euler has not, the twin
-        has none.
+        has none; for Hamiltonian blocks, which need two halves, it has symmetric ones.
         """
+        blocks = replace(self.blocks, kind="symmetric") if self.blocks.kind == "hamiltonian" else self.blocks
         noise = Stochasticity() if self.stochasticity.kind == "shake" else self.stochasticity
         tying = self.tying if self.tying == "steps" else "none"  # a step of forward Euler has one stage
-        euler = Scheme(EULER, tying=tying, blocks=self.blocks, stochasticity=noise)
+        euler = Scheme(EULER, tying=tying, blocks=blocks, stochasticity=noise)
         if self != euler:
             return euler
         return replace(self, stochasticity=Stochasticity()) if self.stochasticity.rate else Scheme(EULER)

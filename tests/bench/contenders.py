@@ -68,7 +68,8 @@ def exported(name: str) -> Callable[[], nn.Module]:
         folder = Path(tempfile.mkdtemp()) / name
         export(build(scheme(name)), folder)
         specification = importlib.util.spec_from_file_location(f"exported_{name}", folder / "net.py")
-        assert specification and specification.loader
+        assert specification is not None
+        assert specification.loader is not None
         module = importlib.util.module_from_spec(specification)
         sys.modules[specification.name] = module
         specification.loader.exec_module(module)
@@ -122,7 +123,7 @@ class Contender:
     def __init__(self, row: Row, device: torch.device, batch: int) -> None:
         layout = torch.channels_last if row.channels_last else torch.contiguous_format
         torch.manual_seed(0)
-        self.network = row.make().to(device).to(memory_format=layout)  # type: ignore[call-overload]
+        self.network = row.make().to(device).to(memory_format=layout)
         self.images = torch.randn(batch, 3, 32, 32, device=device).contiguous(memory_format=layout)
         self.labels = torch.randint(0, 10, (batch,), device=device)
         self.optimizer = Recipe().optimizer(self.network)

@@ -64,7 +64,7 @@ def norms(x: Tensor) -> Any:
 def test_the_blocks_keep_to_the_interval_of_the_scheme(name: str) -> None:
     network = filters(with_blocks(name, "symmetric"))
     made = branches(network)
-    each = 1 if scheme(name).tying == "stages" else scheme(name).tableau.stages  # type: ignore[union-attr]
+    each = 1 if scheme(name).tying == "stages" else scheme(name).tableau.stages
     assert len(made) >= 1 + (BLOCKS - 2) * each
     assert all(isinstance(branch, SymmetricBranch) for branch in made)
     assert {branch.interval for branch in made} == {SCHEMES[name]}

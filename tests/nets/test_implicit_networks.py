@@ -151,7 +151,7 @@ def test_budgets_are_met(kind: str, tying: str) -> None:
     layers = 1 if kind == "antisymmetric" else 2
     network = build(of("bdf2", kind, tying=tying), 3 * layers * 4 + 2, params=30_000)
     assert parameters(network) == pytest.approx(30_000, rel=0.02)
-    for stage in network.stages:  # type: ignore[union-attr]
+    for stage in network.stages:
         assert isinstance(stage, ImplicitStage)
         assert len(stage.blocks) == (1 if tying == "steps" else 4)
 

@@ -29,7 +29,7 @@ def made(value: Scheme, **arguments: Any) -> Any:
     """A multigrid network whose head is no longer zero."""
     torch.manual_seed(0)
     network = build(value, backbone="multigrid", **({"width": 4} | arguments))
-    torch.nn.init.normal_(network.head.weight, std=0.1)  # type: ignore[union-attr, arg-type]
+    torch.nn.init.normal_(network.head.weight, std=0.1)
     return network
 
 

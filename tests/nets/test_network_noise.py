@@ -80,7 +80,7 @@ def test_the_seed_makes_the_noise(kind: str) -> None:
         torch.manual_seed(seed)
         logits = network(images)
         # Noise of the backward pass alone leaves the logits.
-        (gradient,) = torch.autograd.grad(logits.square().sum(), network.stem.weight)  # type: ignore[arg-type,union-attr]
+        (gradient,) = torch.autograd.grad(logits.square().sum(), network.stem.weight)
         found.append((logits.detach(), gradient))
     assert all(map(torch.equal, found[0], found[1]))
     assert len({float(gradient.sum()) for _, gradient in found}) > 2

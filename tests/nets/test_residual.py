@@ -199,7 +199,7 @@ class Linear(nn.Module):
 def linear_stage(first: float, z: Sequence[Sequence[float]]) -> Stage:
     """Return a stage without a change of shape whose branches are multiplications by these numbers."""
     stage = Stage(1, 1, 1, [1, *map(len, z)], [0.0] * (len(z) + 1))
-    stage.first = Linear(first)  # type: ignore[assignment]
+    stage.first = Linear(first)
     stage.blocks = nn.ModuleList(nn.ModuleList(map(Linear, row)) for row in z)
     return stage.double()
 

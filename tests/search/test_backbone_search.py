@@ -22,6 +22,7 @@ from odenas.nets.rewire import check_scheme, plain_branches
 from odenas.nets.stepper import stepper_of
 from odenas.results import Run, load
 from odenas.search import driver, exporting, terminal
+from odenas.search.budget import parameter_budget
 from odenas.search.config import TWO_STEP, SearchConfig, read_config
 from odenas.search.given_backbone import check_space, given_parameters
 from odenas.search.trial import macs, make_network, read_checkpoint, retrain, train_trial
@@ -182,7 +183,7 @@ def test_the_network_steps_by_what_is_drawn_and_by_its_twin(name: str) -> None:
 def test_all_networks_have_the_backbones_parameters() -> None:
     config = SearchConfig(backbone=RESNET)
     before = torch.get_rng_state()
-    assert driver.parameter_budget(config) == given_parameters(config) == 11_181_642  # 11.69 million with 1000 classes
+    assert parameter_budget(config) == given_parameters(config) == 11_181_642  # 11.69 million with 1000 classes
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -14,16 +14,16 @@ import pytest
 import torch
 from rich.console import Console
 
-from odenas.nets import build
-from odenas.nets.named import NETWORKS, look_up, named
+from odenas.nets.named import NETWORKS, look_up, named, twin_of
 from odenas.results import load, summary
 from odenas.search import app, training_report, training_run
+from odenas.search.budget import parameter_budget
 from odenas.search.data import DATASETS, load_test
 from odenas.search.progress import INTERVAL
 from odenas.search.recipe import Recipe
 from odenas.search.train import evaluate, network_state
 from odenas.search.training_progress import TrainingProgress
-from odenas.search.training_run import configuration, parameter_budget
+from odenas.search.training_run import configuration
 from odenas.search.trial import read_checkpoint
 from odenas.space import OdenasError
 
@@ -213,7 +213,10 @@ def test_a_folder_of_another_training_is_refused(capsys: pytest.CaptureFixture[s
     done = call(capsys, "midpoint-14", *arguments)
     assert (done.code, done.err.splitlines()) == (
         2,
-        ["odenas: `--run` is r, which holds trainings of ab2-14; choose another folder"],
+        [
+            "odenas: `--run` is r, which holds another search: there `network` is 'ab2-14', here 'midpoint-14'; choose "
+            "another folder"
+        ],
     )
     done = call(capsys, "ab2-14", *SMALL, "--epochs", "2", "--run", "r")
     assert done.code == 2
@@ -246,14 +249,13 @@ def test_milestones() -> None:
     assert [Recipe(nesterov=on).optimizer(network).param_groups[0]["nesterov"] for on in (True, False)] == [True, False]
 
 
-@pytest.mark.parametrize("name", ["lm_resnet20", "lm_resnet164", "momentum_resnet18", "rk4-38"])
+@pytest.mark.parametrize("name", ["lm_resnet20", "lm_resnet164", "momentum_resnet18", "rk4-38", "revnet38"])
 def test_the_budget_leads_to_the_networks_own_widths_and_near_for_the_twin(name: str) -> None:
-    row = look_up(name)
-    config = configuration(row, name, gpu=False)
-    budget = parameter_budget(config, row.scheme)
+    config = configuration(look_up(name), name, gpu=False)
+    budget, (of_twin, other) = parameter_budget(config), twin_of(name)
     with torch.device("meta"):
-        own, of_budget = named(name), build(row.scheme, row.depth, params=budget)
-        twin = build(row.scheme.twin(), row.depth, params=budget)
+        own, of_budget = named(name), named(name, params=budget)
+        twin = named(of_twin, scheme=other, params=budget)
     assert own.architecture == of_budget.architecture
     assert sum(weight.numel() for weight in twin.parameters()) == pytest.approx(budget, rel=0.02)
 

@@ -148,7 +148,8 @@ def test_the_order_seen_is_the_order_proved(name: str) -> None:
     """Where a leading term of the error happens to vanish at t = 1, a slope may be larger, but not the median."""
     s = scheme(name)
     finest = FINER.get(name, FINEST[s.order] + (s.order == 5 and s.tableau.steps > 1))
-    seen = [slope_seen(s.tableau, problem, finest) for problem in problems(s.tableau)]
+    tableau: Any = s.tableau
+    seen = [slope_seen(tableau, problem, finest) for problem in problems(tableau)]
     assert float(np.median(seen)) == pytest.approx(s.order, abs=0.15)
     assert min(seen) > s.order - 0.35
 
@@ -196,7 +197,8 @@ def test_intervals_as_scanned(name: str, axis: str, direction: complex) -> None:
     s = scheme(name)
     found = getattr(s, axis)
     end, points = max(1.25 * found, 2.0), 500
-    assert scanned(s.tableau, direction, end, points) == pytest.approx(found, abs=max(2 * end / points, 0.05))
+    tableau: Any = s.tableau
+    assert scanned(tableau, direction, end, points) == pytest.approx(found, abs=max(2 * end / points, 0.05))
 
 
 def test_the_error_constant_is_what_a_polynomial_is_missed_by(name: str) -> None:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from odenas.space.errors import OdenasError
 from odenas.space.integrate import integrate
 from odenas.space.nested import NESTED, fractal, polynomial
-from odenas.space.partitioned import Partitioned
 from odenas.space.scheme import Scheme
 from odenas.space.stability import imaginary_interval, real_interval
 from odenas.space.stability_polynomial import stability_polynomial
@@ -28,7 +27,7 @@ def F(x: Array) -> Array:
     return np.array([np.sin(x[1]), x[0] ** 2 - 2 * x[1]])
 
 
-def step(method: Tableau | Partitioned, x: Array) -> Array:
+def step(method: Any, x: Array) -> Array:
     (_, after) = integrate(method, lambda t, y: F(y), x, 1.0, 1)
     return np.asarray(after)
 
