@@ -20,7 +20,7 @@ search: $(VENV)/installed
 	$(BIN)/odenas search $(ARGS)
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile $(ARGS)
 
 slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow $(ARGS)

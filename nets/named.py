@@ -383,8 +383,12 @@ def named(
 def twin_of(name: str) -> tuple[str, Scheme]:
     """Return the backbone and the scheme of a network's Euler twin, for `named`; its budget is the network's.
 
+    What steps by forward Euler without noise, whatever its blocks, is its own.
+
     Raises:
         OdenasError: the name is unknown.
     """
     row = look_up(name)
+    if row.scheme.tableau == EULER.tableau:
+        return name, replace(row.scheme, stochasticity=Stochasticity())
     return (row.twin, look_up(row.twin).scheme) if row.twin else (name, row.scheme.twin())

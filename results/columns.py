@@ -52,7 +52,7 @@ TRIALS: Columns = {
     "tying": ("string", "which branches share their weights: none, stages or steps"),
     "block": ("string", "kind of the residual blocks, such as 'basic'"),
     "activation": ("string", "activation of the residual blocks, such as 'relu'"),
-    "noise": ("string", "kind of noise in training: none, depth (stochastic depth), shake, additive, multiplicative"),
+    "noise": ("string", "noise in training: none, depth (stochastic), shake, additive, multiplicative, and how drawn"),
     "noise_rate": ("Float64", "size of that noise: the last block's drop rate, share, or standard deviation"),
     "seconds": ("Float64", "wall time of the training, validation included"),
     "started": (DATE, "when it was started"),

@@ -44,7 +44,7 @@ def parameter_budget(config: SearchConfig) -> int:
 def named_parameters(name: str, config: SearchConfig) -> int:
     """Return the number of parameters of the named network, those of its scheme left out.
 
-    With this budget `build` finds the very widths of the network, and for its twin the nearest ones.
+    It is what its twin's widths are to meet.
 
     Raises:
         OdenasError: the network does not return what the data set needs.

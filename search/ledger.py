@@ -218,7 +218,7 @@ def scheme_fields(value: Scheme) -> dict[str, Any]:
         "tying": value.tying,
         "block": value.blocks.kind,
         "activation": value.blocks.activation,
-        "noise": value.stochasticity.kind,
+        "noise": value.stochasticity.variant,
         "noise_rate": value.stochasticity.rate,
         "scheme": json.dumps(value.to_dict()),
     }

@@ -83,10 +83,11 @@ def show_test(name: str, row: NamedNetwork, run: Run, config: SearchConfig, cons
         say(console, f"  less its twin: {_difference(mine, metric)}")
     trained = run.trials.iloc[0]
     commit = "" if pd.isna(trained["commit"]) else f", commit {trained['commit'][:12]}"
-    of = f"of the recipe's {row.recipe.epochs} " if has_published_task(config.data) else ""
+    of = f" of the recipe's {row.recipe.epochs}" if has_published_task(config.data) else ""
+    trained_for = f"{config.epochs}{of} epoch{'s' * (config.epochs > 1 or bool(of))}"
     say(
         console,
-        f"Trained for {config.epochs} {of}epoch{'s' * (config.epochs > 1 or bool(of))} on {trained['train_size']} images, on "
+        f"Trained for {trained_for} on {trained['train_size']} images, on "
         f"{trained['device']}; odenas {trained['version_odenas']}, torch {trained['version_torch']}{commit}.",
     )
     if config.data == PUBLISHED_ON:

@@ -37,7 +37,7 @@ class Job:
     seed: int
     number: int | None
     checkpoint: Path
-    network: str
+    backbone: str | None = None
     twin_of: str | None = None
 
 
@@ -120,7 +120,7 @@ def train_named(name: str, config: SearchConfig, twin: bool = False, console: Co
     """
     console = console or Console(markup=False)
     value, (of_twin, other) = look_up(name).scheme, twin_of(name)
-    if twin and value == value.twin():
+    if twin and (of_twin, other) == (name, value):
         raise OdenasError(f"`--twin` is given, but {name} steps by forward Euler: it is its own twin")
     budget = parameter_budget(config)
     if twin:
@@ -148,7 +148,7 @@ def _jobs(run: Run, config: SearchConfig, name: str, twin: bool) -> list[Job]:
     jobs, value, (of_twin, other) = [], look_up(name).scheme, twin_of(name)
     for number in range(config.trials):
         seed = config.seed + number
-        jobs.append(Job(name, "baseline", value, seed, number, run.checkpoint(number), name))
+        jobs.append(Job(name, "baseline", value, seed, number, run.checkpoint(number)))
         if twin:
             path = run.checkpoint(number).with_name(f"twin-{number:05d}.safetensors")
             jobs.append(Job(f"twin of {name}", "twin", other, seed, None, path, of_twin, twin_of=name))
@@ -159,7 +159,8 @@ def _jobs(run: Run, config: SearchConfig, name: str, twin: bool) -> list[Job]:
 
 def _train(run: Run, config: SearchConfig, budget: int, job: Job, progress: TrainingProgress) -> None:
     """Train one network to the end, or go on with it, and record all of it."""
-    task = task_for(config, budget, job.scheme, job.seed, job.checkpoint) | {"network": job.network}
+    task = task_for(config, budget, job.scheme, job.seed, job.checkpoint)
+    task |= {"twin": job.backbone} if job.backbone else {}
     row = first_row(run, config, job.number, job.label, job.scheme, job.seed)
     failures: list[dict[str, Any]] = []
 

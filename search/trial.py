@@ -83,12 +83,12 @@ def retrain(task: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {"params": parameters(network), "device": device(config), "epochs": config.epochs}
     try:
         training.run(rows.append)
+        test = test_columns(evaluate(network, to(load_test(config.data), training.device), training.data_set))
     except (NonFiniteLoss, NotSolved) as error:
         return result | {"status": "FAIL", "failure": str(error)}
-    test = to(load_test(config.data), training.device)
     return result | {
         "status": "COMPLETE",
-        **test_columns(evaluate(network, test, training.data_set)),
+        **test,
         "seconds": sum(row["seconds"] for row in rows),
         **{name: rows[-1][name] for name in ("train_loss", "validation_error")},
     }
@@ -103,15 +103,17 @@ def test_columns(judgement: Judgement) -> dict[str, Any]:
 def make_network(config: SearchConfig, task: Mapping[str, Any], scheme: Scheme) -> nn.Module:
     """Return the network of a scheme within the run's budget, with initial weights drawn from the trial's seed.
 
-    A given backbone has a number of parameters of its own, whatever the budget. A task of `odenas train` may say
-    "network", whose backbone a twin takes.
+    A given backbone has a number of parameters of its own, whatever the budget, and so has the network of
+    `odenas train`. A task may say "twin": the named network whose place a twin takes within the budget.
     """
     torch.manual_seed(task["seed"])
     if is_given(config.backbone):
         data_set = DATASETS[config.data]
         return given_network(config.backbone, scheme, data_set.classes, data_set.channels, data_set.size)
+    if "twin" in task:
+        return named(task["twin"], scheme=scheme, params=task["params"], **shape_of(config))
     if config.network:
-        return named(task.get("network", config.network), scheme=scheme, params=task["params"], **shape_of(config))
+        return named(config.network, **shape_of(config))
     return build(scheme, depth_of(config.depth, scheme), params=task["params"], **shape_of(config))
 
 

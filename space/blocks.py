@@ -22,6 +22,9 @@ BLOCKS = {
     "antisymmetric": "τσ((K − Kᵀ)x + b), whose Jacobian has an imaginary spectrum (Chang et al. 2018)",
     "hamiltonian": "±τKᵀσ(Kx + b), + in the first half of a partitioned method, − in the second (Chang et al. 2018)",
 }
+OF_ALL_METHODS = tuple(kind for kind in BLOCKS if kind != "hamiltonian")
+"""The kinds that need no partitioned method: what a search may draw."""
+
 ACTIVATIONS = {
     "relu": "max(x, 0)",
     "gelu": "x Φ(x), Φ the normal distribution function (Hendrycks & Gimpel 2016)",

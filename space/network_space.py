@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from odenas.space.ask import Ask, Interval
-from odenas.space.blocks import ACTIVATIONS, BLOCKS, STAGES, Blocks
+from odenas.space.blocks import ACTIVATIONS, OF_ALL_METHODS, STAGES, Blocks
 from odenas.space.scheme import TYINGS, Scheme
 from odenas.space.stochasticity import DRAWN_PER, GROWTHS, SHAKES, STOCHASTICITIES, Stochasticity
 
@@ -53,7 +53,7 @@ class NetworkSpace:
 
     NETWORK_CHOICES: ClassVar[dict[str, Collection[Any]]] = {
         "tying": TYINGS,
-        "block": [kind for kind in BLOCKS if kind != "hamiltonian"],  # which needs two halves
+        "block": OF_ALL_METHODS,
         "activation": ACTIVATIONS,
         "per_stage": range(1, 1001),
         "stochasticity": STOCHASTICITIES,

@@ -200,7 +200,6 @@ def test_an_export_is_equal(backbone: str, tmp_path: Path) -> None:
     ("value", "arguments", "message"),
     [
         (Scheme(implicit("bdf2")), {}, "`kind` of the blocks is 'basic', but .* 'symmetric' or 'antisymmetric'"),
-        (of("bdf2", "hamiltonian"), {}, "`kind` of the blocks is 'hamiltonian'"),
         (of("bdf4"), {"depth": 20}, r"`depth` is 20 with 3 blocks a stage, .* needs 4 \(depth 26\)"),
         (of("milne"), {"depth": 26}, "no step of the scheme is stable with such blocks"),
         (of("bdf2"), {"reversible": True}, "`reversible` is True"),

@@ -178,7 +178,7 @@ def test_export_needs_weights_and_an_empty_folder(odenas: Any, run: Run, tmp_pat
 def test_results_are_printed_and_written(odenas: Any, run: Run, tmp_path: Path) -> None:
     done = odenas("results", run.path)
     assert done.code == 0
-    assert "2 trials (1 done, 1 failed)" in done.out
+    assert "2 trials (1 done, 1 failed)" in " ".join(done.out.split())
     assert "ab2" in done.out
     assert "5.50" in done.out
     assert "[/tmp/x] [enforce fail]" in " ".join(done.out.split())

@@ -15,7 +15,7 @@ import pytest
 
 from odenas.space import OdenasError, SearchSpace, Tableau
 from odenas.space.ask import Ask, Enumerator, Recorder, Uniform, field
-from odenas.space.blocks import ACTIVATIONS, BLOCKS
+from odenas.space.blocks import ACTIVATIONS, OF_ALL_METHODS
 from odenas.space.catalogue import scheme
 from odenas.space.feasible import reflections_from_states
 from odenas.space.feasible_runge_kutta import RUNGE_KUTTA_FAMILIES
@@ -27,7 +27,7 @@ F = Fraction
 FULL = SearchSpace(
     stochasticity=tuple(STOCHASTICITIES),
     growth=tuple(GROWTHS),
-    block=tuple(BLOCKS),
+    block=OF_ALL_METHODS,
     activation=tuple(ACTIVATIONS),
     per_stage=(5, 6, 18),
 )
@@ -106,7 +106,7 @@ SMALL: dict[str, SearchSpace] = {
         rates={"additive": (0.5, 0.5)},
     ),
     "blocks": SearchSpace(
-        family=("named",), named=("euler",), block=tuple(BLOCKS), activation=("relu", "tanh"), per_stage=(1, 2, 9)
+        family=("named",), named=("euler",), block=OF_ALL_METHODS, activation=("relu", "tanh"), per_stage=(1, 2, 9)
     ),
     "all families": SearchSpace(
         steps=(2,), stages=(4,), order=(1, 2), named=("ab2", "rk4"), sharing=("step",), scale=("absorbed",)

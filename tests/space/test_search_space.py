@@ -21,7 +21,7 @@ from nodepy import runge_kutta_method as rk
 
 from odenas.space import Blocks, Coefficients, OdenasError, Scheme, SearchSpace, Stochasticity, Tableau, scheme
 from odenas.space.ask import field as field_of
-from odenas.space.blocks import ACTIVATIONS, BLOCKS
+from odenas.space.blocks import ACTIVATIONS, OF_ALL_METHODS
 from odenas.space.catalogue import CATALOGUE
 from odenas.space.feasible import errors_of_slopes, reflections_from_states, slopes_of_order, states_from_reflections
 from odenas.space.feasible_runge_kutta import RUNGE_KUTTA_FAMILIES
@@ -35,7 +35,7 @@ from odenas.space.zero_stability import zero_stable
 
 F = Fraction
 NETWORKS: dict[str, Any] = {
-    "block": tuple(BLOCKS),
+    "block": OF_ALL_METHODS,
     "activation": tuple(ACTIVATIONS),
     "per_stage": (5, 6, 18),
     "stochasticity": tuple(STOCHASTICITIES),
@@ -326,7 +326,7 @@ def test_nothing_is_left_out() -> None:
     assert families == set(RUNGE_KUTTA_FAMILIES) - {"rk11"}
     assert {asked["named"] for _, asked in draws if "named" in asked} == set(NAMED)
     assert {(s.tying, s.blocks.kind, s.blocks.activation) for s, _ in draws} == {
-        (a, b, c) for a in TYINGS for b in BLOCKS for c in ACTIVATIONS
+        (a, b, c) for a in TYINGS for b in OF_ALL_METHODS for c in ACTIVATIONS
     }
     assert {(s.stochasticity.kind, s.stochasticity.growth) for s, _ in draws if s.stochasticity.rate} == {
         (a, b) for a in FULL.rates for b in GROWTHS
