@@ -45,7 +45,10 @@ def of_scheme(name: str, depth: int = 20, **parameters: Any) -> Callable[[], nn.
 
 
 class BranchesAlone(nn.Module):
-    """The branches of a network of forward Euler steps, each fed with the one before: no step, no sum."""
+    """The branches of a network of forward Euler steps, each fed with the one before: no step, no sum within a stage.
+
+    Where the shape changes the projection is added, so that all convolutions and norms of the network are here.
+    """
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -54,7 +57,8 @@ class BranchesAlone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         x = self.network.stem(images)
         for stage in self.network.stages:
-            x = stage.first(x)
+            same = isinstance(stage.shortcut, nn.Identity)
+            x = stage.first(x) if same else stage.first(x) + stage.shortcut(x)
             for (branch,) in stage.blocks:
                 x = branch(x)
         x = self.network.activation(self.network.norm(x))
@@ -94,6 +98,9 @@ CONTENDERS: dict[str, Row] = {
     "rk4 of depth 14": Row(of_scheme("rk4", RUNGE_KUTTA_DEPTH), "euler of depth 32", 0.95),
     "branches alone": Row(lambda: BranchesAlone(build(scheme("euler"), 20)), TWIN),
     "euler, compiled": Row(of_scheme("euler"), PEER, compiled=True),
+    "branches alone, compiled": Row(
+        lambda: BranchesAlone(build(scheme("euler"), 20)), "euler, compiled", compiled=True
+    ),
     "lm, compiled": Row(of_scheme("lm"), "euler, compiled", 0.97, compiled=True),
     "ab3, compiled": Row(of_scheme("ab3"), "euler, compiled", 0.92, compiled=True),
 }
@@ -109,6 +116,8 @@ MEMORIES: dict[str, Row] = {
     PEER: CONTENDERS[PEER],
     TWIN: CONTENDERS[TWIN],
     **{name: CONTENDERS[name] for name in ("lm", "momentum", "ab2", "ab3")},
+    "euler of depth 56": Row(of_scheme("euler", 56), PEER),
+    "lm of depth 56": Row(of_scheme("lm", 56), "euler of depth 56", 1.02),
     "pytorchcv preresnet110": Row(of_pytorchcv("preresnet110_cifar10"), PEER, channels_last=False),
     "resnet110": Row(lambda: named("resnet110"), "pytorchcv preresnet110"),
     "preact_resnet110": Row(lambda: named("preact_resnet110"), "pytorchcv preresnet110"),

@@ -83,6 +83,9 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=20)
     arguments.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments.add_argument(
+        "--networks", nargs="+", choices=[*CONTENDERS, *LATENCIES], help="which to time; all if none"
+    )
     arguments.add_argument("--out", type=Path, help="where to write the raw rows as CSV")
     given, _ = arguments.parse_known_args()  # `make bench` passes all to every benchmark
     torch.set_num_threads(given.threads)
@@ -96,6 +99,11 @@ def main() -> None:
         ("training", CONTENDERS, lambda contender: seconds(contender.step, device), True),
         ("latency, one image", LATENCIES, lambda one: min(seconds(one.forward, device) for _ in range(5)), False),
     ):
+        rows = {name: row for name, row in rows.items() if not given.networks or name in given.networks}
+        if not rows:
+            continue
+        needed = {PEER, *(row.against for row in rows.values())} - set(rows)
+        rows = {name: CONTENDERS[name] for name in needed} | rows
         contenders, found = timed(rows, given.rounds, measure, device)
         console.print(show(title, rows, contenders, found, faster))
         raw += [
