@@ -38,6 +38,7 @@ def app() -> None:
 @click.option("--sampler", help="tpe, random, nsga2 or qmc.  [tpe]")
 @click.option("--workers", type=int, help="Trials at a time.  [as many as fit]")
 @click.option("--gpus", type=float, help="GPUs of a trial, fractions allowed.  [0]")
+@click.option("--compile", "compiled", is_flag=True, default=None, help="Let torch.compile make the training steps.")
 @click.option("--address", help="Ray cluster to join.  [one on this machine]")
 def search_command(config: Path | None, **overrides: Any) -> None:
     """Search for the best scheme, then retrain the best over seeds beside their Euler twins and LM-ResNet.
@@ -104,6 +105,7 @@ def export(run: str, out: Path, trial: int | None) -> None:
 @click.option("--twin", is_flag=True, help="Train its forward Euler twin too, with the same recipe and seeds.")
 @click.option("--train-size", type=int, help="Training images.  [all]")
 @click.option("--gpu/--no-gpu", default=None, help="Where to train.  [on a GPU, if there is one]")
+@click.option("--compile", "compiled", is_flag=True, help="Let torch.compile make the training steps.")
 @click.option("--run", help="Run folder; the same command on it goes on.  [runs/NAME-DATA]")
 @click.option("--out", type=click.Path(path_type=Path), help="Export the trained network too: a new or empty folder.")
 def train(name: str, out: Path | None, twin: bool, **options: Any) -> None:

@@ -106,6 +106,7 @@ class SearchConfig(BaseModel):
     workers: int | None = Field(None, ge=1, description="trials at a time; as many as the CPUs or GPUs hold")
     cpus: float = Field(1, gt=0, description="CPUs of a trial")
     gpus: float = Field(0, ge=0, description="GPUs of a trial, fractions allowed")
+    compiled: bool = Field(False, description="whether torch.compile makes the training steps")
     address: str | None = Field(None, description="Ray cluster to join; a local one is started if not given")
     space: SearchSpace = Field(default_factory=lambda: SearchSpace(**TWO_STEP))
     recipe: Recipe = Field(default_factory=Recipe)

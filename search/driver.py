@@ -18,6 +18,7 @@ from odenas.nets.backbones import is_given
 from odenas.results import Run, load
 from odenas.search.budget import parameter_budget
 from odenas.search.cluster import check_address, cluster
+from odenas.search.compilation import check_compiler
 from odenas.search.config import MAY_CHANGE, SearchConfig
 from odenas.search.confirm import confirm
 from odenas.search.data import load as load_data
@@ -38,6 +39,7 @@ def search(config: SearchConfig, console: Console | None = None) -> Run:
             depth meets the budget of parameters, or nobody answers at the address.
     """
     console = console or Console(markup=False)
+    check_compiler(config)
     budget = parameter_budget(config)
 
     def report(line: str) -> None:
@@ -66,7 +68,7 @@ def open_run(config: SearchConfig) -> Run:
     if not (folder / "run.json").exists():
         return Run.create(folder, config.resolved(), versions(config.backbone))
     run, wanted = load(folder), config.resolved()
-    there = {"backbone": "residual", **run.config}  # the folders of older versions do not say
+    there = {"backbone": "residual", "compiled": False, **run.config}  # the folders of older versions do not say
     there["recipe"] = {"algorithm": "sgd", **run.config.get("recipe", {})}
     for name in wanted:
         if name not in MAY_CHANGE and there.get(name) != wanted[name]:

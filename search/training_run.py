@@ -13,6 +13,7 @@ from odenas.nets.named import NamedNetwork, look_up, named, twin_of
 from odenas.results import Run
 from odenas.results.columns import CONFIRMATIONS
 from odenas.search.budget import parameter_budget
+from odenas.search.compilation import check_compiler
 from odenas.search.config import BUDGETS, SearchConfig
 from odenas.search.data import DATASETS, load_test, metric_of
 from odenas.search.data import load as load_data
@@ -51,6 +52,7 @@ def configuration(
     train_size: int | None = None,
     run: str | None = None,
     gpu: bool | None = None,
+    compiled: bool = False,
 ) -> SearchConfig:
     """Return what the run folder keeps: a configuration whose trials are the network's trainings, one for each seed.
 
@@ -64,6 +66,7 @@ def configuration(
         train_size: training images; all of the train split if not given.
         run: folder; runs/NAME-DATA if not given.
         gpu: whether to train on the GPU; if not given, where there is one.
+        compiled: whether torch.compile makes the training steps.
 
     Raises:
         OdenasError: a value is out of range, or there is no GPU.
@@ -87,6 +90,7 @@ def configuration(
         keep=seeds,
         enqueue=(),
         gpus=float(torch.cuda.is_available() if gpu is None else gpu),
+        compiled=compiled,
         recipe=recipe,
     )
 
@@ -122,6 +126,7 @@ def train_named(name: str, config: SearchConfig, twin: bool = False, console: Co
     value, (of_twin, other) = look_up(name).scheme, twin_of(name)
     if twin and (of_twin, other) == (name, value):
         raise OdenasError(f"`--twin` is given, but {name} steps by forward Euler: it is its own twin")
+    check_compiler(config)
     budget = parameter_budget(config)
     if twin:
         named(of_twin, scheme=other, params=budget, **shape_of(config))

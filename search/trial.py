@@ -170,7 +170,8 @@ def _data(config: SearchConfig) -> Data:
 
 def _training(network: nn.Module, config: SearchConfig, seed: int) -> Training:
     data_set = DATASETS[config.data]
-    return Training(network, _data(config), data_set, config.recipe, config.epochs, seed, device(config))
+    how = (config.recipe, config.epochs, seed, device(config), config.compiled)
+    return Training(network, _data(config), data_set, *how)
 
 
 def _fields(network: nn.Module, config: SearchConfig) -> dict[str, Any]:
