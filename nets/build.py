@@ -124,6 +124,3 @@ def build(
     network = BACKBONES[backbone].make(asked)
     network.scheme = scheme
     return network
-
-
-__all__ = ["BACKBONES", "Backbone", "build"]

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from odenas.nets.coefficients import LearnedWeights, constant_weights
-from odenas.nets.make_stepped import checked_tableau
 from odenas.nets.multigrid import MultigridNetwork
 from odenas.nets.network import SchemeNetwork, parameters
 from odenas.nets.request import Request
+from odenas.nets.stepping import checked_tableau
 from odenas.nets.widths import widths_within
 from odenas.space.blocks import STAGES
 from odenas.space.errors import OdenasError

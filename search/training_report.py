@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from odenas.nets.named import NamedNetwork
+from odenas.nets.named_networks import NamedNetwork
 from odenas.results import Run, published, summary
 from odenas.results.summary import parts
 from odenas.search.config import SearchConfig

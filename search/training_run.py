@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from odenas.nets.named import NamedNetwork, look_up, named, twin_of
+from odenas.nets.named import look_up, named, twin_of
+from odenas.nets.named_networks import NamedNetwork
 from odenas.results import Run
 from odenas.results.columns import CONFIRMATIONS
 from odenas.search.budget import parameter_budget

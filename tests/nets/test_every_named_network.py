@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from odenas.nets import build, export, parameters
-from odenas.nets.named import NETWORKS, NamedNetwork
+from odenas.nets.named_networks import NETWORKS, NamedNetwork
 from odenas.space.implicit import ImplicitMultistep
 
 CLASSES, SHORT = 5, {"basic": 14, "bottleneck": 20, "post-basic": 14, "post-bottleneck": 20, "antisymmetric": 8}

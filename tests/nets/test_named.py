@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from odenas.nets import build, coefficients, parameters
+from odenas.nets.block_options import STABLE
 from odenas.nets.blocks import BLOCKS
-from odenas.nets.make_stepped import STABLE
-from odenas.nets.named import NETWORKS, look_up, named, twin_of
+from odenas.nets.named import look_up, named, twin_of
+from odenas.nets.named_networks import NETWORKS
 from odenas.results import published
 from odenas.space import OdenasError, scheme, schemes
 
@@ -166,7 +167,8 @@ def test_midpoint_and_leapfrog_step_as_they_are_called() -> None:
         ("lm_resnet56", 160, (80, 120), 0.1, 1e-4, 128),
         ("lm_resnet110_sd", 500, (250, 375), 0.1, 1e-4, 128),
         ("preact_resnet110_sd", 500, (250, 375), 0.1, 1e-4, 128),
-        ("lm_resnext29_8x64d", 300, (150, 225), 0.1, 5e-4, 128),
+        ("resnext29_8x64d", 300, (150, 225), 0.1, 5e-4, 128),
+        ("lm_resnext29_8x64d", 160, (80, 120), 0.1, 5e-4, 128),
         ("lm_resnet50", 90, (30, 60), 0.1, 1e-4, 256),
         ("momentum_resnet18", 220, (180,), 0.01, 5e-4, 128),
         ("revnet110", 160, (80, 120), 0.1, 2e-4, 100),  # 80 000 steps of 100 of 50 000 images

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from odenas.nets import build
 from odenas.nets.coefficients import plain_table
-from odenas.nets.make_stepped import plain_method
 from odenas.nets.noise import NOISES
 from odenas.nets.partitioned import PartitionedStage
 from odenas.nets.residual import Stage
+from odenas.nets.stepping import plain_method
 from odenas.nets.weights import Step, TableWeights, reach
 from odenas.space import Scheme, Stochasticity, Tableau, scheme
 

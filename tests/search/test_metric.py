@@ -135,7 +135,7 @@ def test_a_loss_in_error_is_a_positive_number(tmp_path: Path, monkeypatch: pytes
     ],
 )
 def test_the_report_of_a_training(tmp_path: Path, data: str, sign: int, heading: str, expected: str) -> None:
-    from odenas.nets.named import NamedNetwork
+    from odenas.nets.named_networks import NamedNetwork
 
     errors = {"ab2": [9.0, 8.5, 9.5], "twin of ab2": [8.0, 7.75, 8.25]}
     given = {label: [sign * error for error in drawn] for label, drawn in errors.items()}

@@ -14,7 +14,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from odenas.nets.named import NETWORKS, look_up, named, twin_of
+from odenas.nets.named import look_up, named, twin_of
+from odenas.nets.named_networks import NETWORKS
 from odenas.results import load, summary
 from odenas.search import app, training_report, training_run
 from odenas.search.budget import parameter_budget
