@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 from odenas.nets.dense import DenseNetwork, PartitionedDenseNetwork
 from odenas.nets.implicit import ImplicitDenseNetwork, ImplicitNetwork
@@ -22,6 +23,8 @@ from odenas.space.implicit import ImplicitMultistep
 from odenas.space.partitioned_tableau import Partitioned
 from odenas.space.scheme import Scheme
 from odenas.space.tableau import Tableau
+
+MOST = 10**11
 
 
 class Backbone(NamedTuple):
@@ -93,7 +96,8 @@ def build(
         depth: number of layers along one branch of each block; if not given, what `per_stage` makes, or 20.
         classes, channels: of the data. A dense network has no classes.
         params: if given, the widths are chosen so that the number of parameters comes nearest to it. The scheme's few
-            learned coefficients are left out of the account, so that a scheme and its twin have the same widths.
+            learned coefficients are left out of the account, so that a scheme and its twin have the same widths. Of one
+            stage, as in a dense network, whole channels may miss a small budget by some percent.
         width: channels of the first stage, or of all stages, if `params` is not given.
         reversible: whether training computes the states within a stage again from its last one instead of keeping
             them: its memory then does not grow with depth, and each branch of a step is evaluated once more.
@@ -107,20 +111,42 @@ def build(
             start does not give, its noise does not fit its tableau, or the backbone cannot step by its method; or for a
             partitioned method a width is odd; or `reversible` is asked of steps that cannot be undone.
     """
+    if not isinstance(scheme, Scheme):
+        raise OdenasError(f"`scheme` is {scheme!r:.60}, but must be a Scheme, such as scheme('euler')")
     one_of("backbone", backbone, BACKBONES)
     one_of("stem", stem, STEMS)
-    numbers = {"classes": classes, "channels": channels, "params": params, "stem_width": stem_width}
-    given = [("depth", depth), *numbers.items()]
-    for name, value in [*given, *(("width", each) for each in (width if isinstance(width, Sequence) else [width]))]:
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise OdenasError(f"`{name}` is {value!r}, but must be an integer")
-    for name, value in numbers.items():
-        if value is not None and value < 1 and name != "params":
-            raise OdenasError(f"`{name}` is {value}, but must be at least 1")
+    numbers = {"depth": depth, "params": params, "stem_width": stem_width}
+    checked: dict[str, Any] = {name: value if value is None else _whole(name, value) for name, value in numbers.items()}
+    checked |= {name: _whole(name, value, 1) for name, value in (("classes", classes), ("channels", channels))}
+    if checked["stem_width"] is not None:
+        _whole("stem_width", stem_width, 1)
+    widths: int | tuple[int, ...]
+    if hasattr(width, "__iter__") and not isinstance(width, str):
+        widths = tuple(_whole("width", each, 1) for each in width)
+        if not widths:
+            raise OdenasError("`width` has no numbers, but needs one, or one for each stage")
+    else:
+        widths = _whole("width", width, 1)
     if not isinstance(reversible, bool):
         raise OdenasError(f"`reversible` is {reversible!r}, but must be true or false")
-    widths = width if isinstance(width, int) else tuple(width)
-    asked = Request(scheme, depth, classes, channels, params, widths, reversible, backbone, stem, stem_width)
+    others: dict[str, Any] = {"width": widths, "reversible": reversible, "backbone": backbone, "stem": stem}
+    asked = Request(scheme=scheme, **checked, **others)
     network = BACKBONES[backbone].make(asked)
     network.scheme = scheme
     return network
+
+
+def _whole(name: str, value: object, least: int | None = None) -> int:
+    """Return a whole number, numpy's too, not below `least`.
+
+    Raises:
+        OdenasError: it is none, or out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise OdenasError(f"`{name}` is {value!r}, but must be an integer")
+    number = operator.index(value)
+    if least is not None and number < least:
+        raise OdenasError(f"`{name}` is {number}, but must be at least {least}")
+    if number > MOST:
+        raise OdenasError(f"`{name}` is {number}, but must be at most {MOST}: no network of it would fit anywhere")
+    return number

@@ -189,7 +189,7 @@ def tableau_of(scheme: Scheme) -> Tableau:
     """
     if not isinstance(scheme.tableau, Tableau):
         kind = type(scheme.tableau).__name__
-        raise OdenasError(f"`tableau` is a {kind}, but a network can step by a Tableau alone")
+        raise OdenasError(f"`tableau` is a {kind}, but this network can step by a Tableau alone")
     return scheme.tableau
 
 

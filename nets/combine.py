@@ -65,9 +65,17 @@ class LinearCombination(torch.autograd.Function):
     The same as the sum written out, in fewer passes over memory: a weight's gradient is one inner product.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Tensor:
+    def forward(*arguments: Any) -> Tensor:
         """Return the sum."""
+        return add(list(zip(arguments[::2], arguments[1::2], strict=True)))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep what the gradients need."""
+        arguments = inputs
         # A tensor is kept for its weight's gradient alone, so that x + f keeps nothing of f.
         needed = [
             isinstance(entry, Tensor) and (i % 2 == 0 or ctx.needs_input_grad[i - 1])
@@ -76,7 +84,6 @@ class LinearCombination(torch.autograd.Function):
         ctx.save_for_backward(*(entry for entry, need in zip(arguments, needed, strict=True) if need))
         ctx.rest = [None if isinstance(entry, Tensor) else entry for entry in arguments]
         ctx.needed = needed
-        return add(list(zip(arguments[::2], arguments[1::2], strict=True)))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -72,10 +72,14 @@ def export(
     Raises:
         OdenasError: the folder holds something or cannot be written, or the exported network differs.
     """
+    _check(network, provenance)
     folder = Path(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OdenasError(f"`--out` is {folder}, which exists already; an export needs a new or empty folder")
     scheme, channels = network.scheme, network.architecture["channels"]
+    shift, scale = _of_channels("mean", mean, channels, 0.0), _of_channels("std", std, channels, 1.0)
+    if min(scale) <= 0:
+        raise OdenasError(f"`std` is {scale}, but deviations must be above 0")
     constant: TableWeights | None = getattr(network, "weights", None)
     if isinstance(constant, LearnedWeights):
         constant = constant.frozen()
@@ -85,8 +89,8 @@ def export(
         "weights": constant and {"table": constant.table, "steps": constant.steps, "channels": constant.channels},
         "preprocessing": {
             "size": size,
-            "mean": list(mean or [0.0] * channels),
-            "std": list(std or [1.0] * channels),
+            "mean": shift,
+            "std": scale,
         },
         "scheme": {
             "description": describe(scheme),
@@ -118,6 +122,27 @@ def export(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return differences
+
+
+def _check(network: Any, provenance: Mapping[str, Any] | None) -> None:
+    """Check that there is something to export, in the type that its differences are stated for."""
+    if not isinstance(network, SchemeNetwork) or network.scheme is None:
+        raise OdenasError(f"`network` is a {type(network).__name__}, but must be a network that `build` made")
+    types = {parameter.dtype for parameter in network.parameters()} - {torch.float32}
+    if types:
+        raise OdenasError(f"`network` has parameters of the type {types.pop()}, but needs float32: call .float() first")
+    try:
+        json.dumps(dict(provenance or {}))
+    except (TypeError, ValueError) as error:
+        raise OdenasError(f"`provenance` cannot be written as JSON: {error}") from None
+
+
+def _of_channels(name: str, values: Sequence[float] | None, channels: int, usual: float) -> list[float]:
+    """Return one number for each channel."""
+    numbers = [usual] * channels if values is None else [float(value) for value in values]
+    if len(numbers) != channels:
+        raise OdenasError(f"`{name}` has {len(numbers)} numbers, but needs {channels}: one for each channel")
+    return numbers
 
 
 def _source(network: SchemeNetwork, about: str) -> str:

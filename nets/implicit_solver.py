@@ -126,9 +126,10 @@ class Implicit(torch.autograd.Function):
         return x
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of c and of the parameters."""
+        if torch.is_grad_enabled():  # torch's own guard misses second derivatives that do not pass through here
+            raise RuntimeError("solved steps have first derivatives alone; for second ones take an explicit scheme")
         (gradient,), (x, *values), needed = gradients, ctx.saved_tensors, ctx.needs_input_grad[2:]
         with torch.autocast(x.device.type, enabled=False):
             leaves = [value.detach().requires_grad_(need) for value, need in zip(values, needed, strict=True)]

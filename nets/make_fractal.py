@@ -24,17 +24,33 @@ BLOCKS = 5
 def made_fractal(asked: Request) -> SchemeNetwork:
     """Return the FractalNet of the scheme "fractal": its columns, with drop-path at the rate of stochastic depth.
 
-    Widths are w, 2w, 4w, 8w, 8w with w the width that is asked for, as in the paper, where `width` is no list.
+    Widths are w, 2w, 4w, 8w, 8w with w the width that is asked for, as in the paper, where `width` is no list; with
+    `params` they are nearly so.
 
     Raises:
-        OdenasError: the scheme is another, or has one column; the depth is not that of the blocks and columns; the
-            noise is another; no width meets the budget.
+        OdenasError: the scheme is another or has blocks, tying or start of its own; it has one column; the depth is not
+            that of the blocks and columns; the noise is another; no width meets the budget; or a stem or `reversible`
+            is asked for.
     """
     scheme, columns = asked.scheme, columns_of(asked.scheme)
     noise = scheme.stochasticity
     if noise.variant not in ("none", "depth"):
         raise OdenasError(
             f"`stochasticity` is {noise.variant!r}, but a fractal network drops paths: use 'depth' or 'none'"
+        )
+    plain = named_scheme("fractal", columns=columns)
+    needed = {
+        "reversible": (asked.reversible, False),
+        "stem": (asked.stem, "plain"),
+        "stem_width": (asked.stem_width, None),
+        **{name: (getattr(scheme, name), getattr(plain, name)) for name in ("blocks", "tying", "start", "transition")},
+    }
+    for name, (given, value) in needed.items():
+        if given != value:
+            raise OdenasError(f"`{name}` is {given!r}, but a fractal network has layers of its own and needs {value!r}")
+    if noise.rate and noise.growth != "constant":
+        raise OdenasError(
+            f"`growth` is {noise.growth!r}, but a fractal network drops at one rate throughout: 'constant'"
         )
     blocks = BLOCKS if isinstance(asked.width, int) else len(asked.width)
     layers = blocks * 2 ** (columns - 1)
@@ -43,6 +59,10 @@ def made_fractal(asked: Request) -> SchemeNetwork:
             f"`depth` is {asked.depth}, but {blocks} blocks of {columns} columns are {layers} layers deep; leave it out"
         )
     widths = asked.width if isinstance(asked.width, tuple) else _of_first(asked.width)
+    if asked.params is not None and blocks != BLOCKS:
+        raise OdenasError(
+            f"`width` has {blocks} numbers, but with `params` a fractal network has {BLOCKS} blocks: leave `width` out"
+        )
     if asked.params is not None:
         widths = _within(asked.params, columns, asked.classes, asked.channels)
     network = FractalNetwork(columns, widths, asked.classes, asked.channels, drop_path=noise.rate)
@@ -75,7 +95,8 @@ def _within(params: int, columns: int, classes: int, channels: int) -> tuple[int
 
     def count(widths: tuple[int, ...]) -> int:
         with torch.device("meta"):
-            network: nn.Module = FractalNetwork(columns, _of_first(widths[0]), classes, channels)
+            network: nn.Module = FractalNetwork(columns, (*widths, widths[-1]), classes, channels)
         return parameters(network)
 
-    return _of_first(widths_within(params, 1, count)[0])
+    widths = widths_within(params, BLOCKS - 1, count)
+    return (*widths, widths[-1])

@@ -103,6 +103,8 @@ def _check(asked: Request) -> None:
         "reversible": (asked.reversible, False, "has no steps to undo"),
         "stem": (asked.stem, "plain", "has first layers of its own"),
         "stem_width": (asked.stem_width, None, "has first layers of its own"),
+        "inner": (blocks.inner, None, "has a smoother of its own"),
+        "shortcut": (blocks.shortcut, "projection", "has restrictions of its own"),
     }
     for name, (given, value, reason) in needed.items():
         if given != value:

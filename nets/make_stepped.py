@@ -66,6 +66,14 @@ def made_stepped(networks: Networks, stages: int, growth: int, asked: Request) -
         "options": block_options(scheme),
         **stepped.options,
     }
+    if isinstance(asked.width, tuple) and len(asked.width) != len(blocks):
+        raise OdenasError(
+            f"`width` has {len(asked.width)} numbers, but needs one, or {len(blocks)}: one for each stage"
+        )
+    if asked.params is not None and asked.stem == "identity":
+        raise OdenasError(
+            "`params` is given, but with the stem 'identity' the width is that of the images: leave it out"
+        )
     if asked.params is not None:
         widths = _within(asked.params, networks[method], growth, stepped, architecture)
     else:
@@ -123,10 +131,6 @@ def _cached_widths(
 def _given_widths(width: int | Sequence[int], stages: int, growth: int, parts: int) -> tuple[int, ...]:
     """Return the channels of each stage."""
     widths = tuple(width * growth**i for i in range(stages)) if isinstance(width, int) else tuple(width)
-    if len(widths) != stages:
-        raise OdenasError(f"`width` has {len(widths)} numbers, but needs one, or {stages}: one for each stage")
-    if min(widths) < 1:
-        raise OdenasError(f"`width` is {min(widths)}, but must be at least 1")
     if any(each % parts for each in widths):
         near: object = width + 1 if isinstance(width, int) else [each + each % 2 for each in width]
         shown = width if isinstance(width, int) else list(width)

@@ -65,7 +65,7 @@ def named(
     Args:
         name: as `look_up` takes it.
         classes, channels: of the data.
-        scheme: how to step, if not as published: everything else stays.
+        scheme: how to step, with its blocks and noise, if not as published; depth, widths and stem stay.
         params: budget, if the widths are not to be the published ones.
         width: of each stage, likewise.
         backbone: for a network that has none of its own, if not "residual".

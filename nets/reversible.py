@@ -75,9 +75,12 @@ class Recomputed(torch.autograd.Function):
         return result
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x and of the parameters, going back through the states."""
+        if torch.is_grad_enabled():  # torch's own guard misses second derivatives that do not pass through here
+            raise RuntimeError(
+                "recomputed steps have first derivatives alone; for second ones set `reversible` to False"
+            )
         halves, parts = _halves(ctx.saved_tensors[0]), _halves(gradients[0])
         # All made before the first kick: between its tensors, which come and go, they would leave memory in pieces.
         found = {id(parameter): torch.zeros_like(parameter) for parameter in ctx.parameters}

@@ -52,6 +52,10 @@ def rewire(model: Network, scheme: Scheme) -> Network:
     """
     if hasattr(model, REWIRING):
         raise OdenasError(f"`model` is a {type(model).__name__} that has a `{REWIRING}` already; rewire it once only")
+    if not isinstance(model, nn.Module):
+        raise OdenasError(f"`model` is {model!r:.60}, but must be a network of torch")
+    if not isinstance(scheme, Scheme):
+        raise OdenasError(f"`scheme` is {scheme!r:.60}, but must be a Scheme, such as scheme('euler')")
     tableau, needed = check_scheme(scheme), plain_branches(scheme)
     stages, reasons = stages_of(model)
     wired: list[list[Place]] = []

@@ -122,6 +122,11 @@ def train(name: str, out: Path | None, twin: bool, **options: Any) -> None:
 
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OdenasError(f"`--out` is {out}, which exists already; an export needs a new or empty folder")
+    if out is not None:
+        try:  # now, and not after the training
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OdenasError(f"`--out` is {out}, which cannot be made: {error.strerror}") from None
     row = look_up(name)
     config = configuration(row, name, **options)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))

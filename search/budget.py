@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
 
 from odenas.nets import build, parameters
 from odenas.nets.backbones import is_given
-from odenas.nets.named import named
+from odenas.nets.block_options import STABLE
+from odenas.nets.named import look_up, named
 from odenas.search.config import SearchConfig
 from odenas.search.data import DATASETS
 from odenas.search.given_backbone import given_parameters
@@ -35,10 +37,26 @@ def parameter_budget(config: SearchConfig) -> int:
     drawn += [scheme(name) for name in space.named] if "named" in space.family else []
     # What needs the longest history needs the deepest network, whatever its blocks.
     longest = max(drawn, key=lambda value: value.tableau.steps, default=scheme("euler"))
-    for kind in space.block:
-        value = replace(longest, blocks=Blocks(kind, per_stage=space.per_stage[:1] * STAGES))
-        build(value, depth_of(config.depth, value), params=config.params, width=2, **shape)
-    return config.params or parameters(build(scheme("euler"), config.depth, **shape | {"width": config.width}))
+    with torch.device("meta"):
+        for kind in space.block:
+            check_steps(kind, space.named if "named" in space.family else ())
+            value = replace(longest, blocks=Blocks(kind, per_stage=space.per_stage[:1] * STAGES))
+            build(value, depth_of(config.depth, value), params=config.params, width=2, **shape)
+        return config.params or parameters(build(scheme("euler"), config.depth, **shape | {"width": config.width}))
+
+
+def check_steps(kind: str, names: Iterable[str]) -> None:
+    """Check that each of the named schemes has a stable step with blocks of this kind.
+
+    Raises:
+        OdenasError: some have none.
+    """
+    tableaus = [(name, scheme(name).applied) for name in names if kind in STABLE]
+    unfit = [name for name, applied in tableaus if not STABLE[kind](applied)]
+    if unfit:
+        raise OdenasError(
+            f"`named` holds {', '.join(unfit)}, which have no stable step with {kind!r} blocks: leave them out"
+        )
 
 
 def named_parameters(name: str, config: SearchConfig) -> int:
@@ -49,6 +67,9 @@ def named_parameters(name: str, config: SearchConfig) -> int:
     Raises:
         OdenasError: the network does not return what the data set needs.
     """
+    row = look_up(name)
+    if task_of(DATASETS[config.data]).output == "images" and row.options.get("stem") == "imagenet":
+        raise OdenasError(f"`--data` is {config.data!r}, but {name} makes images smaller; lm_resnet20, say, does not")
     with torch.device("meta"):
         network = named(name, **shape_of(config))
     needed = task_of(DATASETS[config.data]).output

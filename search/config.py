@@ -14,7 +14,7 @@ from odenas.nets.backbones import LIBRARIES, check_form, is_given
 from odenas.nets.build import BACKBONES
 from odenas.search.data import DATASETS
 from odenas.search.recipe import Recipe
-from odenas.search.tasks import TASKS, task_of
+from odenas.search.tasks import task_of
 from odenas.space import OdenasError, SearchSpace, scheme
 from odenas.space.errors import unknown
 
@@ -139,10 +139,9 @@ class SearchConfig(BaseModel):
         if is_given(self.backbone):
             check_form(self.backbone)
         elif self.backbone not in BACKBONES:
-            raise unknown("backbone", self.backbone, [*BACKBONES, *(f"{library}:NAME" for library in LIBRARIES)])
-        # Of those that `build` makes, one is for each task, and the others are classifiers, as are the given ones.
-        of_others = {task.backbone for task in TASKS.values()} - {own}
-        if self.backbone != own and (own != "residual" or self.backbone in of_others):
+            raise unknown("backbone", self.backbone, [own, *(f"{library}:NAME" for library in LIBRARIES)])
+        # Given networks are classifiers. Of those that `build` makes, one for each task can step by any scheme drawn.
+        if self.backbone != own and not (own == "residual" and is_given(self.backbone)):
             raise OdenasError(f"`backbone` is {self.backbone!r}, but the data set {self.data!r} needs {own!r}")
         for name in ("depth", "width"):
             if getattr(self, name) is None and not is_given(self.backbone) and self.network is None:
@@ -183,6 +182,8 @@ def read_config(path: str | Path | None, overrides: Mapping[str, Any]) -> Search
             raise OdenasError(f"`CONFIG` is {path}, which cannot be read: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise OdenasError(f"`CONFIG` is {path}, which is no TOML: {error}") from None
+    if "network" in values:
+        raise OdenasError("`network` is of `odenas train` alone: leave it out of CONFIG; see `backbone`")
     return SearchConfig(**values | {name: value for name, value in overrides.items() if value is not None})
 
 
@@ -211,6 +212,7 @@ def _one_line(error: ValidationError) -> OdenasError:
         for part in place[:-1]:
             owner = owner.model_fields[part].annotation
         names = [field.name for field in fields(owner)] if owner is SearchSpace else list(owner.model_fields)
+        names = [name for name in names if name != "network"]  # no key of a search
         return unknown("key" if len(place) == 1 else f"key of {'.'.join(place[:-1])}", place[-1], names)
     if first["type"] == "missing":
         return OdenasError(f"`{'.'.join(place)}` is {first['input']!r}, but needs more numbers")

@@ -101,6 +101,9 @@ def show_next(run: Run) -> None:
     # As after `make search`, the environment may not be on the path.
     odenas = "odenas" if shutil.which("odenas") else os.path.relpath(sys.argv[0])
     console.print(f"\nThe run: {run.path}   ({odenas} results {run.path})", highlight=False, soft_wrap=True)
+    if len(run.trials) and not run.trials["status"].eq("COMPLETE").any():
+        console.print(f"No trial succeeded; {run.path / 'trials.jsonl'} says why.", highlight=False, soft_wrap=True)
+        return
     winner_of = f"The winner as a network of its own: {odenas} export {run.path} --out network"
     if is_given(run.config.get("backbone", "residual")):
         winner_of = f"The weights of the best trials: {run.path / 'checkpoints'}"
@@ -138,4 +141,5 @@ def _spread(mean: Any, std: Any) -> str:
 def _interval(middle: Any, low: Any, high: Any) -> str:
     if pd.isna(middle):
         return ""
+    middle, low, high = (round(float(value), 2) + 0.0 for value in (middle, low, high))  # no −0.00
     return f"{middle:+.2f}" + ("" if pd.isna(low) else f" [{low:+.2f}, {high:+.2f}]")

@@ -34,14 +34,15 @@ def show_plan(name: str, row: NamedNetwork, config: SearchConfig, images: Data, 
     if not has_published_task(config.data):
         say(
             console,
-            f"Its published recipe is for classifiers. That of a search on {config.data}: {NAMES[own.algorithm]}, "
-            f"weight decay {own.weight_decay:g}, batch {own.batch_size}, learning rate {own.learning_rate:g}, which "
-            "falls to 0 by a half cosine.",
+            f"The recipes of named networks are for classifiers. That of a search on {config.data}: "
+            f"{NAMES[own.algorithm]}, weight decay {own.weight_decay:g}, batch {own.batch_size}, learning rate "
+            f"{own.learning_rate:g}, which falls to 0 by a half cosine.",
         )
-        say(
-            console,
-            f"Here: a {config.backbone} network, {config.epochs} epoch{'s' * (config.epochs > 1)}, {_counts(images)}.",
+        backbone, epochs = (
+            row.options.get("backbone", config.backbone),
+            f"{config.epochs} epoch{'s' * (config.epochs > 1)}",
         )
+        say(console, f"Here: a {backbone} network, {epochs}, {_counts(images)}.")
         return
     say(
         console,

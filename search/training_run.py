@@ -125,10 +125,10 @@ def train_named(name: str, config: SearchConfig, twin: bool = False, console: Co
     """
     console = console or Console(markup=False)
     value, (of_twin, other) = look_up(name).scheme, twin_of(name)
-    if twin and (of_twin, other) == (name, value):
-        raise OdenasError(f"`--twin` is given, but {name} steps by forward Euler: it is its own twin")
     check_compiler(config)
     budget = parameter_budget(config)
+    if twin and (of_twin, other) == (name, value):
+        raise OdenasError(f"`--twin` is given, but {name} steps by forward Euler: it is its own twin")
     if twin:
         named(of_twin, scheme=other, params=budget, **shape_of(config))
 

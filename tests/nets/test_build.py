@@ -155,7 +155,7 @@ def test_the_twin_starts_from_the_same_weights(name: str) -> None:
         ({"width": 0}, "`width` is 0, .* at least 1"),
         ({"width": (4, -8, 16)}, "`width` is -8, .* at least 1"),
         ({"width": (4, 8)}, "`width` has 2 numbers, .* 3"),
-        ({"width": ()}, "`width` has 0 numbers, .* 3"),
+        ({"width": ()}, "`width` has no numbers, "),
         ({"width": 1.5}, "`width` is 1.5, .* integer"),
         ({"width": "wide"}, "`width` is 'w.*', .* integer"),
         ({"classes": 0}, "`classes` is 0, .* at least 1"),

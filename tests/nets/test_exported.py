@@ -355,7 +355,7 @@ def test_each_type_has_its_tolerance(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_provenance_that_json_cannot_hold_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(TypeError, match="JSON"):
+    with pytest.raises(OdenasError, match=r"^`provenance` cannot be written as JSON"):
         export(build(scheme("euler"), 8, width=1), tmp_path / "out", provenance={"path": object()})
     assert listing(tmp_path) == []
 
