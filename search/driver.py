@@ -16,6 +16,7 @@ from rich.console import Console
 
 from odenas.nets.backbones import is_given
 from odenas.results import Run, load
+from odenas.results.wording import counted
 from odenas.search.budget import parameter_budget
 from odenas.search.cluster import check_address, cluster
 from odenas.search.compilation import check_compiler
@@ -50,7 +51,7 @@ def search(config: SearchConfig, console: Console | None = None) -> Run:
     with _recording(config) as run, cluster(config.address) as resources:
         ledger = Ledger(config, run)
         count = workers(config, resources)
-        title = f"odenas · {config.data} · {budget} parameters · {config.epochs} epochs a trial · {run.path}"
+        title = f"odenas · {config.data} · {budget} parameters · {counted(config.epochs, 'epoch')} a trial · {run.path}"
         with Progress(ledger.rows, config.trials, title, console, metric_of(config.data)) as progress:
             run_trials(ledger, progress, budget, count)
             if config.confirm.seeds:

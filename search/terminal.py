@@ -16,6 +16,7 @@ from rich.table import Table
 from odenas.nets.backbones import is_given
 from odenas.results import Run, leaderboard, summary
 from odenas.results.summary import parts
+from odenas.results.wording import counted
 from odenas.search.data import metric_of
 from odenas.search.exporting import winner
 from odenas.search.metric import Metric
@@ -32,7 +33,7 @@ def show_trials(run: Run, top: int) -> None:
     counts = board["status"].value_counts()
     states = ", ".join(f"{counts[name]} {word}" for name, word in STATES.items() if name in counts)
     metric = _metric(run)
-    table = _table(f"{run.path}: {len(board)} trials ({states})", RIGHT_TRIALS, "#", "trial",
+    table = _table(f"{run.path}: {counted(len(board), 'trial')} ({states})", RIGHT_TRIALS, "#", "trial",
                    f"validation {metric.name} {metric.unit}", "epochs", "scheme", "order", "params", "")  # fmt: skip
     for row in board.head(top).to_dict("records"):
         table.add_row(
@@ -61,7 +62,7 @@ def show_confirmation(run: Run) -> None:
     trials = run.trials.set_index("number")["validation_error"]
     first, metric, divided = rows.iloc[0], _metric(run), parts(run.confirmations)
     table = _table(
-        f"Retrained over {int(rows['seeds'].max())} seeds: {first['budget']} epochs, "
+        f"Retrained over {counted(int(rows['seeds'].max()), 'seed')}: {counted(int(first['budget']), 'epoch')}, "
         f"{rows['params'].min()} to {rows['params'].max()} parameters",
         range(1, 4 + len(divided.columns)), "scheme", f"search {metric.unit}", f"test {metric.name} {metric.unit}",
         *divided.columns, "less its Euler twin [95 %]", "",

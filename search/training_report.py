@@ -14,6 +14,7 @@ from rich.console import Console
 from odenas.nets.named_networks import NamedNetwork
 from odenas.results import Run, published, summary
 from odenas.results.summary import parts
+from odenas.results.wording import counted
 from odenas.search.config import SearchConfig
 from odenas.search.data import DATASETS, Data, metric_of
 from odenas.search.metric import Metric
@@ -38,11 +39,8 @@ def show_plan(name: str, row: NamedNetwork, config: SearchConfig, images: Data, 
             f"{NAMES[own.algorithm]}, weight decay {own.weight_decay:g}, batch {own.batch_size}, learning rate "
             f"{own.learning_rate:g}, which falls to 0 by a half cosine.",
         )
-        backbone, epochs = (
-            row.options.get("backbone", config.backbone),
-            f"{config.epochs} epoch{'s' * (config.epochs > 1)}",
-        )
-        say(console, f"Here: a {backbone} network, {epochs}, {_counts(images)}.")
+        backbone = row.options.get("backbone", config.backbone)
+        say(console, f"Here: a {backbone} network, {counted(config.epochs, 'epoch')}, {_counts(images)}.")
         return
     say(
         console,
@@ -142,7 +140,7 @@ def _measured(run: Run, network: Any, metric: Metric) -> str:
     failed = f"; {network['failed']} failed" if network["failed"] else ""
     if network["seeds"] == 1:
         return f"{mean} {metric.unit}, seed {own['seed'].iloc[0]}{failed}"
-    return f"{mean} ± {network['std']:.2f} {metric.unit} over {network['seeds']} seeds: {each}{failed}"
+    return f"{mean} ± {network['std']:.2f} {metric.unit} over {counted(network['seeds'], 'seed')}: {each}{failed}"
 
 
 def _difference(network: Any, metric: Metric) -> str:

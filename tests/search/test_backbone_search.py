@@ -356,7 +356,7 @@ def test_a_whole_search(tmp_path: Path) -> None:
     done = odenas("search", "small.toml", "--run", "run")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("odenas · digits · 11181642 parameters · ")
-    assert "Retrained over 1 seeds" in done.stdout
+    assert "Retrained over 1 seed:" in done.stdout
     assert " export " not in done.stdout
     run = load(tmp_path / "run")
     ended = run.trials["finished"].tolist()
