@@ -48,25 +48,25 @@ def contenders(run: Run, top: int) -> list[Contender]:
     return chosen + twins
 
 
-def confirm(
-    run: Run, config: SearchConfig, params: int, progress: Progress, workers: int, top: int, seeds: int
-) -> None:
+def unconfirmed(run: Run, config: SearchConfig) -> list[tuple[Scheme, int]]:
+    """Return the schemes and seeds that the confirmation lacks, seed by seed: what is cut off is paired so far."""
+    entered, past = contenders(run, config.confirm.top), run.confirmations
+    return [
+        (value, seed)
+        for seed in sorted(confirmation_seeds(config.seed, config.confirm.seeds))
+        for value in dict.fromkeys(one.scheme for one in entered)
+        if _missing(past, entered, value, seed)
+    ]
+
+
+def confirm(run: Run, config: SearchConfig, params: int, progress: Progress, workers: int) -> None:
     """Retrain the contenders over seeds, `workers` at a time, and record each with its test error.
 
     All contenders have the same seeds, so that differences are paired; contenders with one scheme share a training.
     What the run folder already holds is not trained again.
     """
-    entered = contenders(run, top)
-    past, values = run.confirmations, dict.fromkeys(one.scheme for one in entered)
-    jobs = [
-        (value, seed)
-        for value in values
-        for seed in confirmation_seeds(config.seed, seeds)
-        if _missing(past, entered, value, seed)
-    ]
-    # Seed by seed, so that an interrupted confirmation is paired as far as it goes.
-    jobs.sort(key=lambda job: job[1])
-    total = len(values) * seeds
+    entered, jobs = contenders(run, config.confirm.top), unconfirmed(run, config)
+    total = len({one.scheme for one in entered}) * config.confirm.seeds
     progress.confirming(total - len(jobs), total)
     for (value, seed), result in _in_parallel(jobs, config, params, workers):
         for one in entered:

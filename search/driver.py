@@ -21,7 +21,7 @@ from odenas.search.budget import parameter_budget
 from odenas.search.cluster import check_address, cluster
 from odenas.search.compilation import check_compiler
 from odenas.search.config import MAY_CHANGE, SearchConfig
-from odenas.search.confirm import confirm
+from odenas.search.confirm import confirm, unconfirmed
 from odenas.search.data import load as load_data
 from odenas.search.data import metric_of
 from odenas.search.ledger import Ledger
@@ -48,15 +48,28 @@ def search(config: SearchConfig, console: Console | None = None) -> Run:
 
     load_data(config.data, train_size=config.train_size, seed=config.seed, report=report)
     check_address(config.address)
-    with _recording(config) as run, cluster(config.address) as resources:
+    with _recording(config) as run:
+        if not nothing_left(run, config):
+            _go_on(run, config, budget, console)
+    return run
+
+
+def nothing_left(run: Run, config: SearchConfig) -> bool:
+    """Return whether all trials of a search have ended and the best are retrained."""
+    ended = run.trials["status"].isin(["COMPLETE", "PRUNED", "FAIL"]).sum()
+    return bool(ended >= config.trials) and not (config.confirm.seeds and unconfirmed(run, config))
+
+
+def _go_on(run: Run, config: SearchConfig, budget: int, console: Console) -> None:
+    """Run the trials that are left, and retrain the best."""
+    with cluster(config.address) as resources:
         ledger = Ledger(config, run)
         count = workers(config, resources)
         title = f"odenas · {config.data} · {budget} parameters · {counted(config.epochs, 'epoch')} a trial · {run.path}"
         with Progress(ledger.rows, config.trials, title, console, metric_of(config.data)) as progress:
             run_trials(ledger, progress, budget, count)
             if config.confirm.seeds:
-                confirm(run, config, budget, progress, count, config.confirm.top, config.confirm.seeds)
-    return run
+                confirm(run, config, budget, progress, count)
 
 
 def open_run(config: SearchConfig) -> Run:
@@ -68,15 +81,21 @@ def open_run(config: SearchConfig) -> Run:
     folder = config.folder
     if not (folder / "run.json").exists():
         return Run.create(folder, config.resolved(), versions(config.backbone))
-    run, wanted = load(folder), config.resolved()
-    there = {"backbone": "residual", "compiled": False, **run.config}  # the folders of older versions do not say
-    there["recipe"] = {"algorithm": "sgd", **run.config.get("recipe", {})}
-    for name in wanted:
-        if name not in MAY_CHANGE and there.get(name) != wanted[name]:
-            raise OdenasError(
-                f"`--run` is {folder}, which holds another search: there `{name}` is {there.get(name)!r}, "
-                f"here {wanted[name]!r}; choose another folder"
-            )
+    run, usual = load(folder), SearchConfig().resolved()
+    # What the folders of older versions do not say is as it is where nothing is said.
+    there = {"backbone": usual["backbone"], "compiled": usual["compiled"], **run.config}
+    there |= {name: {**usual[name], **run.config.get(name, {})} for name in ("space", "recipe")}
+    for name, wanted in config.resolved().items():
+        given = there.get(name)
+        if name in MAY_CHANGE or given == wanted:
+            continue
+        if isinstance(given, dict) and isinstance(wanted, dict):
+            key = next(key for key in {**wanted, **given} if given.get(key) != wanted.get(key))
+            name, given, wanted = f"{name}.{key}", given.get(key), wanted.get(key)
+        raise OdenasError(
+            f"`--run` is {folder}, which holds another search: there `{name}` is {given!r}, here {wanted!r}; choose "
+            "another folder"
+        )
     return run
 
 

@@ -11,6 +11,7 @@ from odenas.results import Run
 from odenas.search import confirm as confirming
 from odenas.search.config import SearchConfig
 from odenas.search.confirm import confirm, confirmation_seeds, contenders
+from odenas.search.driver import nothing_left
 from odenas.search.exporting import winner
 from odenas.search.ledger import trial_seed
 from odenas.search.progress import Progress
@@ -98,7 +99,6 @@ Job = tuple[Scheme, int]
 def test_each_network_is_retrained_once_a_seed_and_recorded_under_every_name(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = SearchConfig(epochs=2, depth=14, width=2)
     record(run, (AB2, "COMPLETE", 1.0), (MOMENTUM, "COMPLETE", 2.0))
     trained: list[Job] = []
     failing: set[int] = set()
@@ -113,8 +113,11 @@ def test_each_network_is_retrained_once_a_seed_and_recorded_under_every_name(
 
     def go(seeds: int) -> int:
         trained.clear()
+        config = SearchConfig(trials=2, epochs=2, depth=14, width=2, confirm={"top": 2, "seeds": seeds})
         with Progress({}, 2, "") as progress:
-            confirm(run, config, 100, progress, 1, top=2, seeds=seeds)
+            confirm(run, config, 100, progress, 1)
+        assert nothing_left(run, config) == (not failing)
+        assert not nothing_left(run, config.model_copy(update={"trials": 3}))
         return len(trained)
 
     # Four networks: ab2, momentum, lm, euler (the twin of all three).
