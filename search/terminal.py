@@ -142,5 +142,9 @@ def _spread(mean: Any, std: Any) -> str:
 def _interval(middle: Any, low: Any, high: Any) -> str:
     if pd.isna(middle):
         return ""
-    middle, low, high = (round(float(value), 2) + 0.0 for value in (middle, low, high))  # no −0.00
-    return f"{middle:+.2f}" + ("" if pd.isna(low) else f" [{low:+.2f}, {high:+.2f}]")
+    return _signed(middle) + ("" if pd.isna(low) else f" [{_signed(low)}, {_signed(high)}]")
+
+
+def _signed(value: float) -> str:
+    """Return a number with its sign and two decimals, and no −0.00."""
+    return f"{round(value, 2) + 0.0:+.2f}"

@@ -150,3 +150,9 @@ def test_the_report_of_a_training(tmp_path: Path, data: str, sign: int, heading:
     )
     assert any(line.startswith(expected) for line in lines)
     assert ("σ 15: 30.90 · σ 25: 27.90 · σ 50: 24.90" in lines) == (sign < 0)
+
+
+def test_intervals_are_shown_where_there_are_any() -> None:
+    assert terminal._interval(-0.001, -0.634, 0.004) == "+0.00 [-0.63, +0.00]"
+    assert terminal._interval(1.0, None, None) == "+1.00"
+    assert terminal._interval(float("nan"), None, None) == ""
