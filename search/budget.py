@@ -12,7 +12,7 @@ from odenas.nets.backbones import is_given
 from odenas.nets.block_options import STABLE
 from odenas.nets.named import look_up, named
 from odenas.search.config import SearchConfig
-from odenas.search.data import DATASETS
+from odenas.search.data import dataset
 from odenas.search.given_backbone import given_parameters
 from odenas.search.tasks import task_of
 from odenas.search.trial import depth_of, shape_of
@@ -68,11 +68,11 @@ def named_parameters(name: str, config: SearchConfig) -> int:
         OdenasError: the network does not return what the data set needs.
     """
     row = look_up(name)
-    if task_of(DATASETS[config.data]).output == "images" and row.options.get("stem") == "imagenet":
+    if task_of(dataset(config.data)).output == "images" and row.options.get("stem") == "imagenet":
         raise OdenasError(f"`--data` is {config.data!r}, but {name} makes images smaller; lm_resnet20, say, does not")
     with torch.device("meta"):
         network = named(name, **shape_of(config))
-    needed = task_of(DATASETS[config.data]).output
+    needed = task_of(dataset(config.data)).output
     if network.output != needed:
         raise OdenasError(
             f"`--data` is {config.data!r}, which needs a network that returns {needed}; {name} returns {network.output}"

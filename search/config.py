@@ -12,14 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from odenas.nets.backbones import LIBRARIES, check_form, is_given
 from odenas.nets.build import BACKBONES
-from odenas.search.data import DATASETS
+from odenas.search.data import dataset
 from odenas.search.recipe import Recipe
 from odenas.search.tasks import task_of
 from odenas.space import OdenasError, SearchSpace, scheme
 from odenas.space.errors import unknown
 
-Sampler = Literal["tpe", "random", "nsga2", "qmc"]
-Scheduler = Literal["asha", "none"]
+Sampler = Literal["tpe", "gp", "cmaes", "nsga2", "nsga3", "qmc", "random", "grid"]
+Scheduler = Literal["asha", "hyperband", "median", "none"]
 
 FIRST = ("euler", "lm", "midpoint", "ab2", "ab3", "momentum")
 # The two-step schemes of Lu et al. 2018 and their relatives: what a search draws where nothing else is said.
@@ -97,10 +97,21 @@ class SearchConfig(BaseModel):
     width: int | None = Field(ge=1, description="first stage's channels of the Euler network that sets the budget")
     params: int | None = Field(None, ge=1, description="parameter budget of every network; overrides `width`")
     seed: int = Field(0, ge=0, lt=2**32, description="of everything random")
+    objectives: tuple[str, ...] = Field(
+        ("validation_error",), strict=False, min_length=1, description="columns of the trials to minimise"
+    )
+    constraints: tuple[str, ...] = Field(
+        (), strict=False, description="what a scheme must keep, such as 'params <= 300k' or 'latency <= 2 ms'"
+    )
     sampler: Sampler = Field("tpe", description="Optuna sampler")
     scheduler: Scheduler = Field("asha", description="stops poor trials early, or none")
-    grace: int = Field(2, ge=1, description="epochs before asha may stop a trial")
-    reduction: int = Field(3, ge=2, description="asha keeps one trial in so many at each rung")
+    grace: int = Field(2, ge=1, description="epochs before the scheduler may stop a trial")
+    reduction: int = Field(3, ge=2, description="asha and hyperband keep one trial in so many at each rung")
+    lag: int | None = Field(
+        None, ge=1, description="a draw knows the trials so many before it and no later one; 8, or 4 for each worker"
+    )
+    timeout: float | None = Field(None, gt=0, description="seconds that a trial may train")
+    retries: int = Field(3, ge=0, description="how often a trial whose worker or node was lost goes on elsewhere")
     keep: int = Field(10, ge=1, description="finished trials whose weights are kept, the best")
     enqueue: tuple[str, ...] = Field(FIRST, strict=False, description="named schemes to try first, where in the space")
     workers: int | None = Field(None, ge=1, description="trials at a time; as many as the CPUs or GPUs hold")
@@ -108,6 +119,12 @@ class SearchConfig(BaseModel):
     gpus: float = Field(0, ge=0, description="GPUs of a trial, fractions allowed")
     compiled: bool = Field(False, description="whether torch.compile makes the training steps")
     address: str | None = Field(None, description="Ray cluster to join; a local one is started if not given")
+    storage: str | None = Field(
+        None, description="folder or URL (s3://…) that all nodes reach, for checkpoints; the run folder if not given"
+    )
+    loggers: tuple[Literal["tensorboard", "mlflow"], ...] = Field(
+        (), strict=False, description="what else follows the trials, through Ray's callbacks"
+    )
     space: SearchSpace = Field(default_factory=lambda: SearchSpace(**TWO_STEP))
     recipe: Recipe = Field(default_factory=Recipe)
     confirm: Confirmation = Field(default_factory=Confirmation)
@@ -122,10 +139,9 @@ class SearchConfig(BaseModel):
     @classmethod
     def _resolve(cls, values: Any) -> Any:
         name = values.get("data", "digits")
-        if not isinstance(name, str) or name not in DATASETS:
-            raise unknown("data", name, DATASETS)
+        own = task_of(dataset(name)).backbone
         budget = BUDGETS.get(name, {})
-        merged = {"backbone": task_of(DATASETS[name]).backbone, **budget, **values}
+        merged = {"backbone": own, **budget, **values}
         if isinstance(merged["backbone"], str) and is_given(merged["backbone"]):
             merged |= _of_given(merged["backbone"], values)
         for table in ("recipe", "confirm"):
@@ -135,7 +151,7 @@ class SearchConfig(BaseModel):
 
     @model_validator(mode="after")
     def _fitting(self) -> SearchConfig:
-        own = task_of(DATASETS[self.data]).backbone
+        own = task_of(dataset(self.data)).backbone
         if is_given(self.backbone):
             check_form(self.backbone)
         elif self.backbone not in BACKBONES:

@@ -60,7 +60,7 @@ def load(
     Raises:
         OdenasError: an argument is out of range, no source can give the data, or the folder cannot hold them.
     """
-    row = _row(name)
+    row = dataset(name)
     _check("train_size", train_size, row.classes, row.train)
     _check("validation_size", validation_size, row.classes, row.validation)
     _check("seed", seed, 0, 2**32 - 1)
@@ -80,7 +80,7 @@ def load_test(name: str, folder: str | os.PathLike[str] | None = None, report: R
     Raises:
         OdenasError: as in `load`.
     """
-    return _row(name).read_test(cache_folder(folder), report)
+    return dataset(name).read_test(cache_folder(folder), report)
 
 
 def prepare(name: str, folder: str | os.PathLike[str] | None = None, report: Report = print) -> DataSet:
@@ -89,7 +89,7 @@ def prepare(name: str, folder: str | os.PathLike[str] | None = None, report: Rep
     Raises:
         OdenasError: as in `load`.
     """
-    row, place = _row(name), cache_folder(folder)
+    row, place = dataset(name), cache_folder(folder)
     for read in (row.read_train, row.read_test):
         read(place, report)
     counts = f"{row.train} training, {row.validation} validation and {row.test} test images"
@@ -103,11 +103,16 @@ def metric_of(name: str) -> Metric:
     Raises:
         OdenasError: there is no such data set.
     """
-    return task_of(_row(name)).metric
+    return task_of(dataset(name)).metric
 
 
-def _row(name: str) -> DataSet:
-    if name not in DATASETS:
+def dataset(name: str) -> DataSet:
+    """Return what is known of a data set.
+
+    Raises:
+        OdenasError: there is no such data set.
+    """
+    if not isinstance(name, str) or name not in DATASETS:
         raise unknown("data", name, DATASETS)
     return DATASETS[name]
 

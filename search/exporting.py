@@ -11,7 +11,7 @@ from odenas.nets.backbones import is_given, source_of
 from odenas.results import Run, load
 from odenas.search.budget import parameter_budget
 from odenas.search.config import SearchConfig
-from odenas.search.data import DATASETS, metric_of
+from odenas.search.data import dataset, metric_of
 from odenas.search.train import network_state
 from odenas.search.trial import make_network, read_checkpoint
 from odenas.space import OdenasError, Scheme, describe
@@ -43,7 +43,7 @@ def export_trial(path: str | Path, number: int | None, out: str | Path) -> tuple
             f"kept are those of {', '.join(kept) or 'none'}"
         )
     config = SearchConfig(**run.config)
-    data_set = DATASETS[config.data]
+    data_set = dataset(config.data)
     scheme = Scheme.from_dict(json.loads(row["scheme"]))
     network = make_network(config, {"seed": 0, "params": parameter_budget(config)}, scheme)
     assert isinstance(network, SchemeNetwork)

@@ -15,7 +15,7 @@ from odenas.nets.backbones import given_network
 from odenas.nets.rewire import check_scheme, plain_branches
 from odenas.nets.stepper import stepper_of
 from odenas.search.config import SearchConfig
-from odenas.search.data import DATASETS
+from odenas.search.data import dataset
 from odenas.space import Blocks, OdenasError, Scheme, SearchSpace, scheme
 from odenas.space.integrate import EULER
 
@@ -29,7 +29,7 @@ def given_parameters(config: SearchConfig) -> int:
         OdenasError: the library or the name is unknown, the network has no blocks to rewire or does not take the images
             of the data, or the space can draw a scheme that it cannot step by.
     """
-    data_set = DATASETS[config.data]
+    data_set = dataset(config.data)
     shape = (data_set.channels, data_set.size)
     with torch.random.fork_rng(devices=[]):
         network = _made(config.backbone, data_set.classes, *shape)

@@ -16,7 +16,7 @@ from odenas.results import Run, published, summary
 from odenas.results.summary import parts
 from odenas.results.wording import counted
 from odenas.search.config import SearchConfig
-from odenas.search.data import DATASETS, Data, metric_of
+from odenas.search.data import Data, dataset, metric_of
 from odenas.search.metric import Metric
 
 PUBLISHED_ON = "cifar10"
@@ -25,7 +25,7 @@ NAMES = {"sgd": "SGD with momentum", "adam": "AdamW"}
 
 def has_published_task(data: str) -> bool:
     """Return whether the published recipes are for the task of this data set."""
-    return DATASETS[data].task == DATASETS[PUBLISHED_ON].task
+    return dataset(data).task == dataset(PUBLISHED_ON).task
 
 
 def show_plan(name: str, row: NamedNetwork, config: SearchConfig, images: Data, console: Console) -> None:
@@ -70,7 +70,7 @@ def show_test(name: str, row: NamedNetwork, run: Run, config: SearchConfig, cons
     mine = rows[rows["label"] == name].iloc[0]
     twins = rows[rows["twin_of"] == name]
     say(console, "")
-    metric, data_set = metric_of(config.data), DATASETS[config.data]
+    metric, data_set = metric_of(config.data), dataset(config.data)
     divided = parts(run.confirmations)
     say(console, f"{metric.heading} on the {data_set.test} test images of {config.data}, read once, at the end:")
     for label, network in [(name, mine), *((f"twin of {name}, forward Euler", twin) for _, twin in twins.iterrows())]:

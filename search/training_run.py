@@ -16,7 +16,7 @@ from odenas.results.columns import CONFIRMATIONS
 from odenas.search.budget import parameter_budget
 from odenas.search.compilation import check_compiler
 from odenas.search.config import BUDGETS, SearchConfig
-from odenas.search.data import DATASETS, load_test, metric_of
+from odenas.search.data import dataset, load_test, metric_of
 from odenas.search.data import load as load_data
 from odenas.search.driver import exclusive
 from odenas.search.ledger import first_row, now
@@ -26,7 +26,7 @@ from odenas.search.training_progress import TrainingProgress
 from odenas.search.training_report import has_published_task, show_plan
 from odenas.search.trial import device, make_network, read_checkpoint, shape_of, task_for, test_columns, train_trial
 from odenas.space import OdenasError, Scheme
-from odenas.space.errors import integer, unknown
+from odenas.space.errors import integer
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,7 @@ def configuration(
     Raises:
         OdenasError: a value is out of range, or there is no GPU.
     """
-    if data not in DATASETS:
-        raise unknown("data", data, DATASETS)
+    dataset(data)
     if gpu and not torch.cuda.is_available():
         raise OdenasError("`--gpu` is given, but torch finds no GPU here; leave it out to train on the CPU")
     usual, recipe = recipe_for(row, data)
@@ -222,4 +221,4 @@ def _judged(config: SearchConfig, task: dict[str, Any], job: Job) -> Judgement:
     network.load_state_dict(network_state(saved[0]))
     place = torch.device(device(config))
     network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return evaluate(network, to(load_test(config.data), place), DATASETS[config.data])
+    return evaluate(network, to(load_test(config.data), place), dataset(config.data))

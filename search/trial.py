@@ -23,7 +23,7 @@ from odenas.nets.implicit_solver import NotSolved
 from odenas.nets.named import named
 from odenas.nets.stepper import stepper_of
 from odenas.search.config import SearchConfig
-from odenas.search.data import DATASETS, Data, load, load_test
+from odenas.search.data import Data, dataset, load, load_test
 from odenas.search.train import Judgement, NonFiniteLoss, Training, evaluate, to
 from odenas.space import Scheme
 
@@ -108,7 +108,7 @@ def make_network(config: SearchConfig, task: Mapping[str, Any], scheme: Scheme) 
     """
     torch.manual_seed(task["seed"])
     if is_given(config.backbone):
-        data_set = DATASETS[config.data]
+        data_set = dataset(config.data)
         return given_network(config.backbone, scheme, data_set.classes, data_set.channels, data_set.size)
     if "twin" in task:
         return named(task["twin"], scheme=scheme, params=task["params"], **shape_of(config))
@@ -119,7 +119,7 @@ def make_network(config: SearchConfig, task: Mapping[str, Any], scheme: Scheme) 
 
 def shape_of(config: SearchConfig) -> dict[str, Any]:
     """Return what `build` is told of the data and the backbone."""
-    data_set = DATASETS[config.data]
+    data_set = dataset(config.data)
     return {"classes": data_set.classes, "channels": data_set.channels, "backbone": config.backbone}
 
 
@@ -169,7 +169,7 @@ def _data(config: SearchConfig) -> Data:
 
 
 def _training(network: nn.Module, config: SearchConfig, seed: int) -> Training:
-    data_set = DATASETS[config.data]
+    data_set = dataset(config.data)
     how = (config.recipe, config.epochs, seed, device(config), config.compiled)
     return Training(network, _data(config), data_set, *how)
 
@@ -178,7 +178,7 @@ def _fields(network: nn.Module, config: SearchConfig) -> dict[str, Any]:
     data = _data(config)
     return {
         "params": parameters(network),
-        "macs": macs(network, DATASETS[config.data].size),
+        "macs": macs(network, dataset(config.data).size),
         "widths": "-".join(map(str, stepper_of(network).architecture["widths"])),
         "train_size": len(data.train.labels),
         "validation_size": len(data.validation.labels),
