@@ -120,6 +120,7 @@ CONFIRMATIONS: Columns = {
     "version_torch": ("string", "version of torch"),
     "commit": ("string", "commit of the source, where it is known"),
     "test_parts": ("string", "test error by part, as JSON: such as 'σ 15' (noise) -> error; NA where there is one"),
+    "stop_reason": ("string", "why it ended: 'budget reached', or what failed in a few words"),
 }
 
 SUMMARY: Columns = {
@@ -142,8 +143,11 @@ SUMMARY: Columns = {
     "difference_low": ("Float64", "lower end of the 95 % t interval of the difference, not corrected for K"),
     "difference_high": ("Float64", "upper end of it"),
     "p_value": ("Float64", "paired two-sided t test of no difference"),
-    "p_holm": ("Float64", "the same corrected by Holm for the K comparisons of this table; the verdict goes by it"),
+    "p_holm": ("Float64", "the same corrected by Holm for the K comparisons; the verdict goes by it"),
     "verdict": ("string", "in words: better than its Euler twin, worse, within noise, or why nothing can be said"),
+    "comparisons": ("Int64", "K: networks compared with a twin on the same data, as many images and epochs"),
+    "seeds_needed": ("Int64", "where it is within noise: seeds that would show such a difference; NA if over 10 000"),
+    "validation_error": ("Float64", "mean error on the validation images over the n seeds"),
 }
 
 PUBLISHED: Columns = {

@@ -6,14 +6,18 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from odenas.nets.backbones import LIBRARIES, check_form, is_given
 from odenas.nets.build import BACKBONES
+from odenas.search.constraints import constraint
 from odenas.search.data import dataset
+from odenas.search.image_folder import full_name, is_folder, short_name
+from odenas.search.objectives import check_objectives
 from odenas.search.recipe import Recipe
+from odenas.search.stopping import check_rule
 from odenas.search.tasks import task_of
 from odenas.space import OdenasError, SearchSpace, scheme
 from odenas.space.errors import unknown
@@ -46,6 +50,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
         "recipe": {"batch_size": 32},
         "confirm": {"seeds": 7},
     },
+    "mnist": {"depth": 20, "width": 4, "train_size": 5_000, "epochs": 5, "trials": 40, "confirm": {"seeds": 3}},
     "fashion-mnist": {
         "depth": 20,
         "width": 8,
@@ -55,6 +60,8 @@ BUDGETS: dict[str, dict[str, Any]] = {
         "confirm": {"seeds": 3},
     },
     "cifar10": {"depth": 20, "width": 16, "train_size": None, "epochs": 30, "trials": 40, "confirm": {"seeds": 3}},
+    "cifar100": {"depth": 20, "width": 16, "train_size": None, "epochs": 30, "trials": 40, "confirm": {"seeds": 3}},
+    "folder": {"depth": 20, "width": 16, "train_size": None, "epochs": 30, "trials": 40, "confirm": {"seeds": 3}},
     "denoise": {
         "depth": 20,
         "width": 8,
@@ -86,7 +93,7 @@ class SearchConfig(BaseModel):
     # Strict: no text or boolean passes for a number.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    data: str = Field("digits", description="data set")
+    data: str = Field("digits", description="data set; folder:PATH for images in class folders")
     backbone: str = Field(description="network: residual, dense, torchvision:NAME or timm:NAME")
     network: str | None = Field(None, description="published network that is trained; of `odenas train` alone")
     run: str | None = Field(None, description="run folder; runs/DATA if not given")
@@ -117,6 +124,9 @@ class SearchConfig(BaseModel):
     workers: int | None = Field(None, ge=1, description="trials at a time; as many as the CPUs or GPUs hold")
     cpus: float = Field(1, gt=0, description="CPUs of a trial")
     gpus: float = Field(0, ge=0, description="GPUs of a trial, fractions allowed")
+    decoders: int | None = Field(
+        None, ge=0, description="processes of a trial that decode a folder's images; as many as its CPUs, at most 4"
+    )
     compiled: bool = Field(False, description="whether torch.compile makes the training steps")
     address: str | None = Field(None, description="Ray cluster to join; a local one is started if not given")
     storage: str | None = Field(
@@ -138,10 +148,10 @@ class SearchConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, values: Any) -> Any:
-        name = values.get("data", "digits")
+        name = full_name(values.get("data", "digits"))
         own = task_of(dataset(name)).backbone
-        budget = BUDGETS.get(name, {})
-        merged = {"backbone": own, **budget, **values}
+        budget = BUDGETS.get("folder" if is_folder(name) else name, {})
+        merged = {"backbone": own, **budget, **values, "data": name}
         if isinstance(merged["backbone"], str) and is_given(merged["backbone"]):
             merged |= _of_given(merged["backbone"], values)
         for table in ("recipe", "confirm"):
@@ -152,6 +162,7 @@ class SearchConfig(BaseModel):
     @model_validator(mode="after")
     def _fitting(self) -> SearchConfig:
         own = task_of(dataset(self.data)).backbone
+        self.recipe.loss(task_of(dataset(self.data)))  # refuses what does not suit the task
         if is_given(self.backbone):
             check_form(self.backbone)
         elif self.backbone not in BACKBONES:
@@ -168,12 +179,21 @@ class SearchConfig(BaseModel):
     def _names(self) -> SearchConfig:
         for name in self.enqueue:
             scheme(name)
+        check_objectives(self.objectives)
+        for text in self.constraints:
+            constraint(text)
+        check_rule(self.scheduler, self.objectives)
         return self
 
     @property
     def folder(self) -> Path:
         """The run folder."""
-        return Path(self.run or f"runs/{self.data}")
+        return Path(self.run or f"runs/{short_name(self.data)}")
+
+    @property
+    def measured(self) -> set[str]:
+        """The columns of the trials that the search needs: of its objectives and constraints."""
+        return {*self.objectives, *(constraint(text).name for text in self.constraints)}
 
     def resolved(self) -> dict[str, Any]:
         """Return all values, JSON-ready: what the run folder keeps."""
@@ -181,7 +201,7 @@ class SearchConfig(BaseModel):
 
 
 # What may differ between the command that began a run and the one that goes on with it.
-MAY_CHANGE = ("run", "trials", "keep", "workers", "cpus", "gpus", "address", "confirm")
+MAY_CHANGE = ("run", "trials", "keep", "workers", "cpus", "gpus", "decoders", "address", "confirm")
 
 
 def read_config(path: str | Path | None, overrides: Mapping[str, Any]) -> SearchConfig:
@@ -234,6 +254,3 @@ def _one_line(error: ValidationError) -> OdenasError:
         return OdenasError(f"`{'.'.join(place)}` is {first['input']!r}, but needs more numbers")
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
     return OdenasError(f"`{'.'.join(place)}` is {first['input']!r}, but {message}")
-
-
-SAMPLERS = get_args(Sampler)

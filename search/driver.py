@@ -12,6 +12,7 @@ from pathlib import Path
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.samplers import BaseSampler
 from rich.console import Console
 
 from odenas.nets.backbones import is_given
@@ -26,14 +27,21 @@ from odenas.search.data import load as load_data
 from odenas.search.data import metric_of
 from odenas.search.ledger import Ledger
 from odenas.search.progress import Progress
-from odenas.search.tune import run_trials, workers
+from odenas.search.samplers import check_sampler
+from odenas.search.tune import lag_of, run_trials, whole_device, workers
 from odenas.space import OdenasError
 
 
-def search(config: SearchConfig, console: Console | None = None) -> Run:
+def search(config: SearchConfig, console: Console | None = None, sampler: BaseSampler | None = None) -> Run:
     """Run a search, or go on with the one that the run folder holds; return the run.
 
     A trial that was finished is not run again, one that was cut off goes on from its last epoch.
+
+    Args:
+        config: what to search for.
+        console: where to show it.
+        sampler: an Optuna sampler in place of the one that the configuration names. What it draws is its own affair:
+            whether a seed means the same search again, too.
 
     Raises:
         OdenasError: the folder holds another search or something else, the data cannot be had, no network of this
@@ -41,6 +49,8 @@ def search(config: SearchConfig, console: Console | None = None) -> Run:
     """
     console = console or Console(markup=False)
     check_compiler(config)
+    if sampler is None:
+        check_sampler(config)
     budget = parameter_budget(config)
 
     def report(line: str) -> None:
@@ -50,7 +60,7 @@ def search(config: SearchConfig, console: Console | None = None) -> Run:
     check_address(config.address)
     with _recording(config) as run:
         if not nothing_left(run, config):
-            _go_on(run, config, budget, console)
+            _go_on(run, config, budget, console, sampler)
     return run
 
 
@@ -60,14 +70,14 @@ def nothing_left(run: Run, config: SearchConfig) -> bool:
     return bool(ended >= config.trials) and not (config.confirm.seeds and unconfirmed(run, config))
 
 
-def _go_on(run: Run, config: SearchConfig, budget: int, console: Console) -> None:
+def _go_on(run: Run, config: SearchConfig, budget: int, console: Console, sampler: BaseSampler | None) -> None:
     """Run the trials that are left, and retrain the best."""
     with cluster(config.address) as resources:
-        ledger = Ledger(config, run)
         count = workers(config, resources)
+        ledger = Ledger(config, run, lag_of(config, count), sampler=sampler)
         title = f"odenas · {config.data} · {budget} parameters · {counted(config.epochs, 'epoch')} a trial · {run.path}"
         with Progress(ledger.rows, config.trials, title, console, metric_of(config.data)) as progress:
-            run_trials(ledger, progress, budget, count)
+            run_trials(ledger, progress, budget, count, whole_device(config))
             if config.confirm.seeds:
                 confirm(run, config, budget, progress, count)
 
@@ -83,7 +93,7 @@ def open_run(config: SearchConfig) -> Run:
         return Run.create(folder, config.resolved(), versions(config.backbone))
     run, usual = load(folder), SearchConfig().resolved()
     # What the folders of older versions do not say is as it is where nothing is said.
-    there = {"backbone": usual["backbone"], "compiled": usual["compiled"], **run.config}
+    there = {**usual, **run.config}
     there |= {name: {**usual[name], **run.config.get(name, {})} for name in ("space", "recipe")}
     for name, wanted in config.resolved().items():
         given = there.get(name)

@@ -1,82 +1,121 @@
-"""The book of a search: what Optuna is told and what the run folder keeps of every trial, in one place."""
+"""The book of a search: what is drawn, what became of it, and what the run folder keeps of it."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import socket
-import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import optuna
 import pandas as pd
-from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
+from optuna.samplers import BaseSampler
 
 from odenas.results import Run
+from odenas.results.pareto import ranking
+from odenas.search.checkpoint import Checkpoints
 from odenas.search.config import SearchConfig
+from odenas.search.constraints import broken, total_violation
+from odenas.search.failures import KINDS, Failure, retries
+from odenas.search.objectives import values_of
+from odenas.search.stopping import RULES, Curve, Setting
+from odenas.search.study import STATES, Study
 from odenas.search.trial import layers
-from odenas.space import Scheme, describe, scheme
+from odenas.space import Scheme, describe
 
-STATES = {"COMPLETE": TrialState.COMPLETE, "PRUNED": TrialState.PRUNED, "FAIL": TrialState.FAIL}
-
-
-REDRAWS = 20
-"""How often a scheme that was tried already is drawn again before it is tried once more."""
+log = logging.getLogger("odenas")
 
 
 @dataclass(frozen=True)
 class Draw:
-    """A trial to run: its number, seed and scheme."""
+    """A trial to run: its number, seed and scheme, and whether it needs its device for itself."""
 
     number: int
     seed: int
     scheme: Scheme
+    alone: bool = False
 
 
 class Ledger:
-    """Asks Optuna for schemes and tells it, and the run folder, the truth of what became of them.
+    """Hands out trials, and notes in the run folder what becomes of them.
 
-    A trial that reached its budget is COMPLETE, one stopped early PRUNED (with its intermediate values), one that
-    failed or became non-finite FAIL. The run folder is the only record: a ledger made on a folder that holds trials
-    takes them up, finished ones as results, running ones as the first to run again.
+    A trial that reached its budget is COMPLETE, one stopped early PRUNED, one that failed FAIL; one that failed in a
+    way that another attempt may mend is handed out again and goes on from its last epoch. The run folder is the only
+    record: a ledger made on a folder that holds trials takes them up, and hands out first what was running.
+
+    Trial n is drawn, and stopped early or not, by what became of the trials up to n − lag, whichever of the later ones
+    have ended by then: so a search does not hang on which of several workers is faster.
+
+    Args:
+        config: of the search.
+        run: its folder.
+        lag: of that rule; as many trials as this may run at a time.
+        checkpoints: where the trainings' states lie; the run folder's, if not given.
+        sampler: an Optuna sampler in place of the one that the configuration names.
     """
 
-    def __init__(self, config: SearchConfig, run: Run) -> None:
-        self.config, self.run, self.space = config, run, config.space
+    def __init__(
+        self,
+        config: SearchConfig,
+        run: Run,
+        lag: int = 8,
+        checkpoints: Checkpoints | None = None,
+        sampler: BaseSampler | None = None,
+    ) -> None:
+        self.config, self.run, self.lag = config, run, lag
+        self.checkpoints = checkpoints or Checkpoints(str(run.path.absolute() / "checkpoints"))
+        self.study = Study(config, sampler)
         self.rows: dict[int, dict[str, Any]] = {}
-        self._resume: list[Draw] = []
-        self._trials: dict[int, optuna.Trial] = {}
+        self._points: dict[int, list[tuple[float, ...]]] = {}
+        self._setting = Setting(config.epochs, min(config.grace, config.epochs), config.reduction, config.seed)
         self._tried: set[Scheme] = set()
-        past = run.trials
-        self.study = optuna.create_study(direction="minimize", sampler=make_sampler(config, len(past)))
+        self._again: list[Draw] = []
+        self._unfinished: set[int] = set()
+        self._failed: Counter[tuple[int, str]] = Counter()
+        self._exhausted = False
         epochs = run.epochs
-        for row in past.to_dict("records"):
-            done = epochs[(epochs["number"] == row["number"]) & epochs["validation_error"].notna()]
-            self._take_up({str(name): None if pd.isna(value) else value for name, value in row.items()}, done)
+        done = dict(tuple(epochs[epochs["validation_error"].notna()].groupby("number")))
+        for row in run.trials.to_dict("records"):
+            known = {str(name): None if pd.isna(value) else value for name, value in row.items()}
+            self._take_up(known, done.get(row["number"], epochs.head(0)))
         self._keep_best()
         for number in self.rows:  # a kill may have come between, or `keep` have become less
             self._drop_weights(number)
-        known = [scheme(name) for name in config.enqueue]
-        for value in [value for value in known if value in self.space][len(past) :]:
-            self.study.enqueue_trial(self.space.encode(value))
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next trial may be drawn: all trials have ended that it is to know."""
+        return bool(self._again) or min(self._unfinished, default=math.inf) > self._next_number - self.lag
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing runs and nothing is left to run."""
+        return not self._unfinished and (self._exhausted or len(self.rows) >= self.config.trials)
 
     def ask(self) -> Draw | None:
-        """Return the next trial to run, or None if there is none left."""
-        if self._resume:
-            return self._resume.pop(0)
-        if len(self.rows) >= self.config.trials:
+        """Return the next trial to run, or None where there is none left, or none until others have ended."""
+        if self._again:
+            return self._hand_out(self._again.pop(0))
+        if len(self.rows) >= self.config.trials or self._exhausted or not self.ready:
             return None
-        number = max(self.rows, default=-1) + 1  # not their count: a damaged line may have been deleted
-        trial, value = self._new_scheme()
-        self._trials[number] = trial
-        draw = Draw(number, trial_seed(self.config.seed, number), value)
-        row = first_row(self.run, self.config, number, describe(value), value, draw.seed)
-        self._record(row | {"draw": json.dumps(trial.params)})
-        return draw
+        number = self._next_number
+        self._tell(number)
+        drawn = self.study.ask(number, self._tried)
+        if drawn is None:
+            self._exhausted = True
+            return None
+        draw = Draw(number, trial_seed(self.config.seed, number), drawn[1])
+        self._tried.add(draw.scheme)
+        row = first_row(self.run, self.config, number, describe(draw.scheme), draw.scheme, draw.seed)
+        self._points[number] = []
+        self._unfinished.add(number)
+        self._record(row | {"draw": json.dumps(drawn[0])})
+        return self._hand_out(draw)
 
     def report(self, number: int, epochs: Sequence[Mapping[str, Any]], **fields: Any) -> None:
         """Note epochs of a running trial, those already noted left out; `fields` are columns of the trial."""
@@ -85,99 +124,133 @@ class Ledger:
         for epoch in epochs:
             if epoch["epoch"] > row["epochs"]:
                 self.run.record_epoch({"number": number, "finished": now(), **epoch})
-                self._trials[number].report(epoch["validation_error"], epoch["epoch"])
                 row.update({name: epoch[name] for name in ("validation_error", "validation_loss", "train_loss")})
                 row["epochs"] = epoch["epoch"]
                 row["seconds"] = (row.get("seconds") or 0.0) + epoch["seconds"]
+                self._points[number].append(values_of(row, self.config.objectives))
 
-    def finish(self, number: int, failure: str | None = None, reason: str | None = None) -> str:
-        """Note the end of a trial and return its status; `failure` is the text of what went wrong, if anything did."""
+    def stops(self, number: int) -> str | None:
+        """Return why a running trial is to stop now, or None: it breaks a constraint, or the scheduler says so."""
+        row = self.rows[number]
+        if (reason := broken(row, self.study.constraints)) is not None and row["epochs"] < row["budget"]:
+            return reason
+        if not row["epochs"]:
+            return None
+        others = {other: self._curve(other) for other in self._known_to(number)}
+        if not RULES[self.config.scheduler](number, self._curve(number), others, self._setting):
+            return None
+        return f"stopped by {self.config.scheduler} at epoch {row['epochs']}"
+
+    def finish(self, number: int, failure: Failure | None = None, reason: str | None = None) -> str:
+        """Note the end of a trial, or of one attempt, and return its status: RUNNING if it is handed out again.
+
+        Args:
+            number: of the trial.
+            failure: what went wrong, if anything did.
+            reason: why it was stopped, if it was.
+        """
         row = self.rows[number]
         error = row.get("validation_error")
-        if failure is not None or error is None or not math.isfinite(error):
-            status, reason = "FAIL", reason or "failed"
-        elif row["epochs"] >= row["budget"]:
-            status, reason = "COMPLETE", "budget reached"
-        else:
-            status, reason = "PRUNED", reason or f"stopped by {self.config.scheduler} at epoch {row['epochs']}"
-        self.study.tell(self._trials.pop(number), error if status == "COMPLETE" else None, state=STATES[status])
-        end = {"status": status, "stop_reason": reason, "failure": failure, "finished": now()}
-        self._record(row | end | {"checkpoint": self._checkpoint(number) if status == "COMPLETE" else None})
+        measured = error is not None and math.isfinite(error)
+        if failure is None and not measured and (row["epochs"] or reason is None):
+            failure = Failure("non-finite", f"`validation_error` is {error}", f"`validation_error` is {error}")
+        if failure is not None and self._begun_again(number, failure):
+            return "RUNNING"
+        status = "FAIL" if failure else "COMPLETE" if row["epochs"] >= row["budget"] else "PRUNED"
+        if failure:
+            reason = failure.reason
+        elif status == "COMPLETE":
+            reason = "budget reached"
+        end = {"status": status, "stop_reason": reason, "failure": failure.text if failure else None}
+        kept = str(self.run.checkpoint(number).relative_to(self.run.path)) if status == "COMPLETE" else None
+        if kept and not self.checkpoints.fetch(self.run.checkpoint(number).stem, self.run.checkpoint(number)):
+            kept = None
+        feasible = None if failure else total_violation(row, self.study.constraints) == 0
+        self._unfinished.discard(number)
+        self._record(row | end | {"feasible": feasible, "finished": now(), "checkpoint": kept})
         self._drop_weights(number)
         self._keep_best()
         return status
 
-    def _checkpoint(self, number: int) -> str:
-        return str(self.run.checkpoint(number).relative_to(self.run.path))
+    @property
+    def _next_number(self) -> int:
+        return max(self.rows, default=-1) + 1  # not their count: a damaged line may have been deleted
+
+    def _known_to(self, number: int) -> list[int]:
+        """Return the trials whose end the draw of this number, and its early stop, may know."""
+        return [other for other in self.rows if other <= number - self.lag and other not in self._unfinished]
+
+    def _curve(self, number: int) -> Curve:
+        return Curve(self._points[number], total_violation(self.rows[number], self.study.constraints))
+
+    def _tell(self, number: int) -> None:
+        """Tell the study the ends that the draw of this number is to know."""
+        for known in sorted(self.study.untold & set(self._known_to(number))):
+            self.study.tell(known, self.rows[known], self._curve(known))
+
+    def _hand_out(self, draw: Draw) -> Draw:
+        row = self.rows[draw.number]
+        row["attempts"] = (row.get("attempts") or 0) + 1
+        return draw
+
+    def _begun_again(self, number: int, failure: Failure) -> bool:
+        """Return whether a failed trial has another attempt; if so, it is the next to be handed out."""
+        self._failed[number, failure.kind] += 1
+        log.warning("trial %d: %s: %s", number, failure.reason, failure.text)
+        if self._failed[number, failure.kind] > retries(failure.kind, self.config):
+            return False
+        row = self.rows[number]
+        value = Scheme.from_dict(json.loads(row["scheme"]))
+        self._again.append(Draw(number, int(row["seed"]), value, KINDS[failure.kind].alone))
+        self._record(row)
+        return True
 
     def _keep_best(self) -> None:
         """Delete the weights of complete trials but those of the best."""
         kept = [row for row in self.rows.values() if row.get("checkpoint")]
+        if len(kept) <= self.config.keep:
+            return
         kept.sort(key=lambda row: (row["validation_error"], row["params"], row["number"]))
-        for row in kept[self.config.keep :]:
-            self._record(row | {"checkpoint": None})
-            self._drop_weights(row["number"])
+        values = np.array([values_of(row, self.config.objectives) for row in kept])
+        places = ranking(values, np.array([total_violation(row, self.study.constraints) for row in kept]))
+        for row, place in zip(kept, places, strict=True):
+            if place >= self.config.keep:
+                self._record(row | {"checkpoint": None})
+                self._drop_weights(row["number"])
 
     def _drop_weights(self, number: int) -> None:
-        """Delete the weights of a trial that is over and not to be kept."""
+        """Delete what is kept of a training that is over: its state, and its weights unless they are to be kept."""
         row = self.rows[number]
-        if row["status"] != "RUNNING" and not row.get("checkpoint"):
-            self.run.checkpoint(number).unlink(missing_ok=True)
+        weights = self.run.checkpoint(number)
+        if row["status"] == "RUNNING":
+            return
+        self.checkpoints.settle(weights.stem)
+        if not row.get("checkpoint"):
+            self.checkpoints.delete(weights.stem)
+            weights.unlink(missing_ok=True)
 
     def _take_up(self, row: dict[str, Any], done: pd.DataFrame) -> None:
-        """Give Optuna a trial of the run folder back, with the epochs that it has done."""
-        number, draw = int(row["number"]), json.loads(row["draw"])
-        fixed = FixedTrial(draw)
-        value = self.space.suggest(fixed)
-        finished = row["status"] in STATES
-        frozen: FrozenTrial = create_trial(
-            state=STATES.get(row["status"], TrialState.RUNNING),
-            params=draw,
-            distributions=fixed.distributions,
-            value=row["validation_error"] if row["status"] in ("COMPLETE", "PRUNED") else None,
-            intermediate_values=dict(zip(map(int, done["epoch"]), map(float, done["validation_error"]), strict=True)),
-        )
-        self.study.add_trial(frozen)
+        """Take a trial of the run folder up, with the epochs that it has done."""
+        number = int(row["number"])
+        self._tell(number)
+        value = self.study.take_up(number, json.loads(row["draw"]), self._tried)
         self._tried.add(value)
         self.rows[number] = row
-        if not finished:
+        seconds = done["seconds"].cumsum()
+        self._points[number] = [
+            values_of(row | {"validation_error": error, "seconds": gone}, self.config.objectives)
+            for error, gone in zip(done["validation_error"], seconds, strict=True)
+        ]
+        if row["status"] not in STATES:
+            self._unfinished.add(number)
             last = done.iloc[-1].to_dict() if len(done) else {}
             measured = {name: last.get(name) for name in ("validation_error", "validation_loss", "train_loss")}
             row.update(measured, epochs=int(last.get("epoch", 0)), seconds=float(done["seconds"].sum()))
-            self._trials[number] = optuna.Trial(self.study, self.study.trials[-1]._trial_id)
-            self._resume.append(Draw(number, int(row["seed"]), value))
-
-    def _new_scheme(self) -> tuple[optuna.Trial, Scheme]:
-        """Return a draw that was not tried before, if the space seems to hold one."""
-        for _ in range(REDRAWS):
-            trial = self.study.ask()
-            value = self.space.suggest(trial)
-            if value not in self._tried:
-                break
-            # The sampler learns that there is nothing more to learn here.
-            self.study.tell(trial, state=TrialState.PRUNED)
-        else:
-            trial = self.study.ask()
-            value = self.space.suggest(trial)
-        self._tried.add(value)
-        return trial, value
+            self._again.append(Draw(number, int(row["seed"]), value))
 
     def _record(self, row: dict[str, Any]) -> None:
         self.rows[int(row["number"])] = row
         self.run.record_trial(row)
-
-
-def make_sampler(config: SearchConfig, past: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler that the configuration names; `past` trials shift its seed, so that none is drawn twice."""
-    seed = int(np.random.SeedSequence([config.seed, past]).generate_state(1)[0])
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    samplers: dict[str, Any] = {
-        "tpe": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True),
-        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-        "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed),
-        "qmc": lambda: optuna.samplers.QMCSampler(seed=seed, warn_independent_sampling=False),
-    }
-    return samplers[config.sampler]()  # type: ignore[no-any-return]
 
 
 def first_row(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import traceback
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -11,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,9 +19,13 @@ from odenas.nets.blocks import BLOCKS
 from odenas.nets.implicit_solver import NotSolved
 from odenas.nets.named import named
 from odenas.nets.stepper import stepper_of
+from odenas.search.checkpoint import Checkpoints
 from odenas.search.config import SearchConfig
 from odenas.search.data import Data, dataset, load, load_test
+from odenas.search.failures import Failure
+from odenas.search.latency import latency
 from odenas.search.train import Judgement, NonFiniteLoss, Training, evaluate, to
+from odenas.search.watchdog import watchdog
 from odenas.space import Scheme
 
 TRACEBACK_LINES = 12
@@ -32,38 +33,53 @@ TRACEBACK_LINES = 12
 Report = Callable[[dict[str, Any]], None]
 
 
+class NotSaved(OSError):
+    """The state of a training could not be saved."""
+
+
 def train_trial(task: Mapping[str, Any], report: Report) -> None:
     """Train one scheme and report after every epoch; what goes wrong is reported, not raised.
 
     `task` holds the run's resolved configuration ("config"), the budget of parameters ("params"), and of the trial
-    "scheme", "seed" and "checkpoint" (a path). If the checkpoint exists, the training goes on from it. A report has
-    "rows" (the epochs since the last report, or all of them after a resumption), "fields" (columns of the trial),
-    "coefficients" (rows, if they learn), "epoch" and "objective"; or "failure", "reason" and, of an OSError, "errno".
+    "scheme", "seed" and "checkpoint" (the place and the name of `Checkpoints`). If it exists, the training goes on from
+    it. The first report comes before the training. A report has "rows" (the epochs since the last report, in the first
+    all of an earlier attempt), "fields" (columns of the trial), "coefficients" (rows, if they learn) and "epoch"; or
+    "kind", "reason" and "failure" (the text) of a `Failure`, of an unforeseen one "errno", and "unsaved", what keeps the training's
+    state from being saved: that says nothing of the trial.
     """
-    config, path = SearchConfig(**task["config"]), Path(task["checkpoint"])
+    config, (place, name) = SearchConfig(**task["config"]), task["checkpoint"]
     rows: list[dict[str, Any]] = []
     try:
         network = make_network(config, task, Scheme.from_dict(task["scheme"]))
         training = _training(network, config, task["seed"])
-        fields = _fields(network, config)
-        saved = read_checkpoint(path)
+        fields = _fields(training, config)
+        checkpoints = Checkpoints(place)
+        saved = checkpoints.read(name)
         if saved:
             training.restore(saved[0])
             rows = saved[1]
-            report(_report(training, rows, rows, fields))
+        report(_report(training, rows, rows, fields))
+        left = config.timeout and config.timeout - sum(row["seconds"] for row in rows)
 
         def after_epoch(row: dict[str, Any]) -> None:
             rows.append(row)
-            write_checkpoint(path, training.state(), rows)
+            try:
+                checkpoints.write(name, training.state(), rows)
+            except OSError as error:
+                raise NotSaved(error.errno, error.strerror or str(error)) from error
             report(_report(training, rows, rows[-1:], fields))
 
-        training.run(after_epoch)
+        with watchdog(left):
+            training.run(after_epoch)
     except NonFiniteLoss as error:
-        report(_failure(len(rows), str(error), str(error)))
+        report(_failure(len(rows), Failure("non-finite", str(error), str(error))))
     except Exception as error:  # any failure of a trial is a result of the search
+        full = isinstance(error, MemoryError | torch.OutOfMemoryError)
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         text = "\n".join(traceback.format_exc().strip().splitlines()[-TRACEBACK_LINES:])
-        report(_failure(len(rows), reason, text) | {"errno": getattr(error, "errno", None)})
+        failure = Failure("out of memory" if full else "exception", "out of memory" if full else reason, text)
+        unsaved = {"unsaved": error.strerror} if isinstance(error, NotSaved) else {}
+        report(_failure(len(rows), failure) | {"errno": getattr(error, "errno", None), **unsaved})
 
 
 def task_for(
@@ -71,7 +87,7 @@ def task_for(
 ) -> dict[str, Any]:
     """Return what `train_trial` and `retrain` need, JSON-ready; the latter keeps no checkpoint."""
     task = {"config": config.resolved(), "params": params, "scheme": scheme.to_dict(), "seed": seed}
-    return task if checkpoint is None else task | {"checkpoint": str(checkpoint.absolute())}
+    return task if checkpoint is None else task | {"checkpoint": [str(checkpoint.absolute().parent), checkpoint.stem]}
 
 
 def retrain(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,33 +155,19 @@ def device(config: SearchConfig) -> str:
     return "cuda" if config.gpus > 0 and torch.cuda.is_available() else "cpu"
 
 
-def write_checkpoint(path: Path, tensors: dict[str, Tensor], rows: list[dict[str, Any]]) -> None:
-    """Write a training's state and its epochs so far; a reader sees the old file or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(save(tensors, metadata={"rows": json.dumps(rows)}))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], list[dict[str, Any]]] | None:
     """Return a training's state and its epochs, or None if the file is not there or damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["rows"])  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-        return None
+    return Checkpoints(str(path.parent)).read(path.stem)
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, train_size: int | None, seed: int) -> Data:
-    return load(name, train_size=train_size, seed=seed)
+def _load(name: str, train_size: int | None, seed: int, decoders: int | None) -> Data:
+    return load(name, train_size=train_size, seed=seed, decoders=decoders)
 
 
 def _data(config: SearchConfig) -> Data:
     """Return the data of a run; a worker keeps them from trial to trial."""
-    return _load(config.data, config.train_size, config.seed)
+    return _load(config.data, config.train_size, config.seed, config.decoders)
 
 
 def _training(network: nn.Module, config: SearchConfig, seed: int) -> Training:
@@ -174,12 +176,19 @@ def _training(network: nn.Module, config: SearchConfig, seed: int) -> Training:
     return Training(network, _data(config), data_set, *how)
 
 
-def _fields(network: nn.Module, config: SearchConfig) -> dict[str, Any]:
-    data = _data(config)
+def _fields(training: Training, config: SearchConfig) -> dict[str, Any]:
+    data, network, size = _data(config), training.network, dataset(config.data).size
+    architecture = stepper_of(network).architecture
+    timed = {}
+    if "latency" in config.measured:
+        image = torch.zeros(1, architecture["channels"], size, size, device=training.device)
+        timed["latency"] = latency(network, image.contiguous(memory_format=torch.channels_last))
     return {
         "params": parameters(network),
-        "macs": macs(network, dataset(config.data).size),
-        "widths": "-".join(map(str, stepper_of(network).architecture["widths"])),
+        "macs": macs(network, size),
+        "evaluations": sum(map(sum, architecture["branches"])),
+        **timed,
+        "widths": "-".join(map(str, architecture["widths"])),
         "train_size": len(data.train.labels),
         "validation_size": len(data.validation.labels),
         "device": torch.cuda.get_device_name() if device(config) == "cuda" else "cpu",
@@ -202,16 +211,14 @@ def _report(
     learned = stepper_of(training.network).scheme.coefficients
     last = len(rows) == training.epochs
     # Per-channel coefficients are many; they are kept of the last epoch alone.
-    listed = learned.learning == "learned" and (last or learned.sharing != "channel")
+    listed = rows and learned.learning == "learned" and (last or learned.sharing != "channel")
     return {
         "epoch": len(rows),
-        "objective": rows[-1]["validation_error"],
         "rows": new,
         "fields": fields,
         "coefficients": coefficients(training.network, varying_only=True) if listed else [],
     }
 
 
-def _failure(epoch: int, reason: str, text: str) -> dict[str, Any]:
-    # The scheduler must see a number, the worst: 100 % error, or a PSNR of −100 dB. Optuna is told of a failure.
-    return {"epoch": epoch + 1, "objective": 100.0, "rows": [], "reason": reason, "failure": text}
+def _failure(epoch: int, failure: Failure) -> dict[str, Any]:
+    return {"epoch": epoch, "rows": [], "kind": failure.kind, "reason": failure.reason, "failure": failure.text}

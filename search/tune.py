@@ -1,67 +1,93 @@
-"""The search itself: Ray Tune schedules what the ledger asks for."""
+"""The search itself: Ray Tune runs what the ledger hands out, and stops what the ledger says is to stop."""
 
 from __future__ import annotations
 
-import errno
 import json
+import math
 import shutil
 import tempfile
-from types import SimpleNamespace
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import ray
 from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from odenas.search.config import SearchConfig
+from odenas.search.failures import Failure
 from odenas.search.ledger import Ledger
 from odenas.search.progress import Progress
-from odenas.search.trial import task_for, train_trial
+from odenas.search.tracking import callbacks
+from odenas.search.trial import Report, train_trial
 from odenas.space import OdenasError
 
-RETRIES = 1
-"""How often a trial whose worker was lost is tried again; it goes on from its last epoch."""
+Train = Callable[[Mapping[str, Any], Report], None]
 
 
 class LedgerSearcher(Searcher):
-    """Hands the ledger's draws to Ray Tune, and Tune's results to the ledger."""
+    """Hands the ledger's draws to Ray Tune, and Tune's results to the ledger.
+
+    For Tune every attempt is a trial of its own.
+    """
 
     def __init__(self, ledger: Ledger, progress: Progress, params: int) -> None:
         super().__init__()
         self.ledger, self.progress, self.params = ledger, progress, params
         self.numbers: dict[str, int] = {}
-        self.failures: dict[int, dict[str, str]] = {}
+        self.failures: dict[str, Failure] = {}
+        self.stopped: dict[str, str] = {}
+        self.deadlines: dict[str, float] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the configuration of the next trial, or that there is none."""
+        """Return the configuration of the next attempt; None if there is none now, FINISHED if there will be none."""
         draw = self.ledger.ask()
         if draw is None:
-            return Searcher.FINISHED
+            return Searcher.FINISHED if self.ledger.finished else None
         self.numbers[trial_id] = draw.number
         self.progress.update()
-        config, checkpoint = self.ledger.config, self.ledger.run.checkpoint(draw.number)
-        task = task_for(config, self.params, draw.scheme, draw.seed, checkpoint)
-        return {"number": draw.number, "task": task}
+        checkpoint = [self.ledger.checkpoints.place, self.ledger.run.checkpoint(draw.number).stem]
+        own = {"scheme": draw.scheme.to_dict(), "seed": draw.seed, "checkpoint": checkpoint}
+        # As text, Tune does not take it apart and write it out key by key.
+        return {"number": draw.number, "alone": draw.alone, "task": json.dumps(own)}
+
+    def take(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Note what an attempt reports, the same once; return whether it is to stop."""
+        number, told = self.numbers[trial_id], json.loads(result["told"])
+        if "unsaved" in told:
+            raise OdenasError(
+                f"`--run` keeps its checkpoints in {self.ledger.checkpoints.place}, which cannot be written: "
+                f"{told['unsaved']}; mend that, and the same command goes on"
+            )
+        if "kind" in told:
+            self.failures[trial_id] = Failure(told["kind"], told["reason"], told["failure"])
+            return True
+        if trial_id not in self.deadlines:
+            before = sum(epoch["seconds"] for epoch in told["rows"])
+            self.deadlines[trial_id] = time.monotonic() + (self.ledger.config.timeout or math.inf) - before
+        self.ledger.report(number, told["rows"], **told["fields"])
+        if told["coefficients"]:
+            self.ledger.run.record_coefficients(number, told["epoch"], told["coefficients"])
+        self.progress.update()
+        if reason := self.ledger.stops(number):
+            self.stopped[trial_id] = reason
+        return trial_id in self.stopped
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Note what a trial reports after an epoch."""
-        number, told = self.numbers[trial_id], json.loads(result["told"])
-        if told.get("errno") == errno.ENOSPC:
-            raise OdenasError(f"`--run` is {self.ledger.run.path}, where no space is left; make room and start again")
-        if "failure" in told:
-            self.failures[number] = {"failure": told["failure"], "reason": told["reason"]}
-        self.ledger.report(number, told["rows"], **told.get("fields", {}))
-        if told.get("coefficients"):
-            self.ledger.run.record_coefficients(number, result["epoch"], told["coefficients"])
-        self.progress.update()
+        """Do nothing: the scheduler has noted it."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Note the end of a trial."""
-        number = self.numbers[trial_id]
-        if result and "told" in result and not error:
-            self.on_trial_result(trial_id, result)
-        lost = {"failure": "the worker process ended", "reason": "worker lost"} if error else {}
-        self.ledger.finish(number, **self.failures.get(number, lost))
+        """Note the end of an attempt."""
+        number = self.numbers.pop(trial_id, None)
+        if number is None:
+            return
+        failure = self.failures.pop(trial_id, None)
+        deadline = self.deadlines.pop(trial_id, math.inf)
+        if error and failure is None:
+            failure = _lost(self.ledger.config.timeout if time.monotonic() > deadline - 1 else None)
+        self.ledger.finish(number, failure, self.stopped.pop(trial_id, None))
         self.progress.update()
 
     # Tune copies and pickles its searcher to restore it; this one is no copy's to be, and the run folder restores it.
@@ -78,17 +104,72 @@ class LedgerSearcher(Searcher):
         """Do nothing: the run folder is the record."""
 
 
-def run_trials(ledger: Ledger, progress: Progress, params: int, workers: int) -> None:
-    """Run the trials that are left, `workers` at a time, until the ledger has no more."""
+class LedgerScheduler(FIFOScheduler):
+    """Stops the trials that the ledger says are to stop."""
+
+    def __init__(self, searcher: LedgerSearcher) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.searcher = searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Note a result and return what becomes of the trial."""
+        stop = "told" in result and self.searcher.take(trial.trial_id, result)
+        return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Note what Ray knows of a lost worker: whether it was ended for want of memory."""
+        error = trial.get_pickled_error() if hasattr(trial, "get_pickled_error") else None
+        if isinstance(error, ray.exceptions.OutOfMemoryError):
+            text = str(error).strip().splitlines()[0]
+            self.searcher.failures[trial.trial_id] = Failure("out of memory", "out of memory", text)
+
+    def __reduce__(self) -> Any:
+        return (FIFOScheduler, ())
+
+
+def run_trials(
+    ledger: Ledger,
+    progress: Progress,
+    params: int,
+    workers: int,
+    whole: Mapping[str, float],
+    train: Train = train_trial,
+) -> None:
+    """Run the trials that are left, `workers` at a time, until the ledger has no more.
+
+    Args:
+        ledger: of the search.
+        progress: told of every change.
+        params: budget of parameters.
+        workers: trials at a time.
+        whole: resources ("CPU", "GPU") of a trial that is to have its device for itself.
+        train: what a worker does.
+    """
     config = ledger.config
-    resources = {"cpu": config.cpus, "gpu": config.gpus}
+    shared = {"config": config.resolved(), "params": params}
+    usual = {"CPU": config.cpus, "GPU": config.gpus}
+
+    def trial(given: dict[str, Any]) -> None:
+        def report(told: dict[str, Any]) -> None:
+            last = told["rows"][-1] if told["rows"] else {}
+            shown = {name: value for name, value in last.items() if name not in ("epoch", "seconds")}
+            # Tune takes nested results apart; as text they arrive as they left.
+            tune.report({**shown, "epoch": told["epoch"], "told": json.dumps(told)})
+
+        train(shared | json.loads(given["task"]), report)
+
+    def resources(given: dict[str, Any]) -> PlacementGroupFactory:
+        wanted = {**usual, **whole} if given.get("alone") else usual
+        return PlacementGroupFactory([{name: count for name, count in wanted.items() if count}])
+
+    searcher = LedgerSearcher(ledger, progress, params)
     storage = tempfile.mkdtemp(prefix="odenas-")
     try:
         tune.Tuner(
-            tune.with_resources(_trainable, resources),
+            tune.with_resources(trial, resources),
             tune_config=tune.TuneConfig(
-                search_alg=LedgerSearcher(ledger, progress, params),
-                scheduler=make_scheduler(ledger),
+                search_alg=searcher,
+                scheduler=LedgerScheduler(searcher),
                 num_samples=-1,
                 max_concurrent_trials=workers,
                 reuse_actors=True,
@@ -97,7 +178,9 @@ def run_trials(ledger: Ledger, progress: Progress, params: int, workers: int) ->
                 name="trials",
                 storage_path=storage,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                callbacks=callbacks(config, ledger.run),
+                # Attempts are the ledger's to count.
+                failure_config=tune.FailureConfig(max_failures=0),
             ),
         ).fit()
     except tune.TuneError as error:
@@ -108,31 +191,6 @@ def run_trials(ledger: Ledger, progress: Progress, params: int, workers: int) ->
         raise (cause or error) from None
     finally:
         shutil.rmtree(storage, ignore_errors=True)
-
-
-def make_scheduler(ledger: Ledger) -> TrialScheduler:
-    """Return the scheduler that the configuration names, having seen the epochs that the run folder holds."""
-    config = ledger.config
-    if config.scheduler == "none":
-        return FIFOScheduler()  # type: ignore[no-untyped-call]
-    scheduler = AsyncHyperBandScheduler(
-        time_attr="epoch",
-        metric="objective",
-        mode="min",
-        max_t=config.epochs,
-        grace_period=min(config.grace, config.epochs),
-        reduction_factor=config.reduction,
-    )
-    epochs = ledger.run.epochs
-    finished = [number for number, row in ledger.rows.items() if row["status"] != "RUNNING"]
-    # The scheduler reads nothing of a trial but its name, and nothing of the controller.
-    nobody: Any = None
-    for number, rows in epochs[epochs["number"].isin(finished)].groupby("number"):
-        past: Any = SimpleNamespace(trial_id=f"past-{number}")
-        scheduler.on_trial_add(nobody, past)
-        for row in rows.sort_values("epoch").to_dict("records"):
-            scheduler.on_trial_result(nobody, past, {"epoch": row["epoch"], "objective": row["validation_error"]})
-    return scheduler
 
 
 def workers(config: SearchConfig, resources: dict[str, float]) -> int:
@@ -149,9 +207,20 @@ def workers(config: SearchConfig, resources: dict[str, float]) -> int:
     return min(*room, config.workers or room[0])
 
 
-def _trainable(config: dict[str, Any]) -> None:
-    def report(told: dict[str, Any]) -> None:
-        # Tune takes nested results apart; as text they arrive as they left.
-        tune.report({"epoch": told["epoch"], "objective": told["objective"], "told": json.dumps(told)})
+def whole_device(config: SearchConfig) -> dict[str, float]:
+    """Return the resources of a trial that is to have its device for itself: whole GPUs, or all CPUs of a machine."""
+    if config.gpus:
+        return {"GPU": float(math.ceil(config.gpus))}
+    return {"CPU": max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])}
 
-    train_trial(config["task"], report)
+
+def lag_of(config: SearchConfig, count: int) -> int:
+    """Return how many trials before it a draw may not know of, where `count` run at a time."""
+    return max(count, config.lag or max(8, 4 * count))
+
+
+def _lost(timeout: float | None) -> Failure:
+    """Return why a worker is gone: it ended itself where the trial took longer than the time-out."""
+    if timeout is not None:
+        return Failure("timed out", f"timed out after {timeout:g} s", "the worker ended itself: the trial took longer")
+    return Failure("worker lost", "worker lost", "the worker process, or its machine, ended")

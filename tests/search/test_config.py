@@ -3,15 +3,17 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from odenas.search.config import BUDGETS, FIRST, MAY_CHANGE, SAMPLERS, Confirmation, SearchConfig, read_config
+from odenas.search.config import BUDGETS, FIRST, MAY_CHANGE, Confirmation, Sampler, Scheduler, SearchConfig, read_config
 from odenas.search.data import DATASETS
 from odenas.search.recipe import Recipe
+from odenas.search.samplers import SAMPLERS
+from odenas.search.stopping import RULES
 from odenas.space import OdenasError, SearchSpace
 
 
@@ -91,8 +93,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"cpus": math.inf}, "`cpus` is inf, but must be a finite number"),
     ({"gpus": math.nan}, "`gpus` is nan"),
     ({"gpus": True}, "`gpus` is True, but must be a valid number"),
-    ({"sampler": "tpee"}, "`sampler` is 'tpee', but must be 'tpe', 'random', 'nsga2' or 'qmc'"),
-    ({"scheduler": "hyperband"}, "`scheduler` is 'hyperband', but must be 'asha' or 'none'"),
+    ({"sampler": "tpee"}, "`sampler` is 'tpee', but must be 'tpe', 'gp', .* or 'grid'"),
+    ({"scheduler": "pbt"}, "`scheduler` is 'pbt', but must be 'asha', 'hyperband', 'median' or 'none'"),
+    ({"objectives": []}, "`objectives` is"),
+    ({"objectives": ["validation_error", "parms"]}, r"`objectives` is 'parms', .*did you mean 'params'\?"),
+    ({"constraints": ["params < many"]}, "`constraints` holds 'params < many'"),
+    ({"objectives": ["validation_error", "params"], "scheduler": "median"}, "`scheduler` is 'median', which compares"),
+    ({"loggers": ["wandb"]}, "`loggers` is 'wandb'"),
     ({"enqueue": ["am2"]}, r"`scheme` is 'am2', but must be one of .*; did you mean 'ab2'\?"),
     ({"enqueue": ["two\nlines"]}, "`scheme` is"),
     ({"enqueue": "lm"}, "`enqueue` is 'lm'"),
@@ -116,7 +123,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"recipe": {"momentum": 1}}, "`recipe.momentum` is 1, but must be less than 1"),
     ({"recipe": {"learning_rate": math.inf}}, "`recipe.learning_rate` is inf"),
     ({"recipe": {"learning_rate": "0.1"}}, "`recipe.learning_rate` is '0.1', but must be a valid number"),
-    ({"recipe": {"schedule": "linear"}}, "`recipe.schedule` is 'linear', but must be 'cosine' or 'step'"),
+    ({"recipe": {"schedule": "linear"}}, "`recipe.schedule` is 'linear', but must be 'cosine', 'step', "),
     ({"confirm": {"top": 0}}, "`confirm.top` is 0"),
     ({"a\nb": 1}, "`key` is"),
 ]
@@ -201,5 +208,6 @@ def made(values: dict[str, Any]) -> SearchConfig | str:
         return str(error)
 
 
-def test_the_samplers_are_listed() -> None:
-    assert set(SAMPLERS) == {"tpe", "random", "nsga2", "qmc"}
+def test_names_are_those_of_the_rows() -> None:
+    assert set(get_args(Sampler)) == set(SAMPLERS)
+    assert set(get_args(Scheduler)) == set(RULES)

@@ -9,12 +9,14 @@ from typing import Any
 import optuna
 import pandas as pd
 import pytest
+import torch
 from optuna.trial import TrialState
 
 from odenas.results import Run, load
 from odenas.results.journal import Journal
 from odenas.search.config import SearchConfig
-from odenas.search.ledger import Draw, Ledger, make_sampler, trial_seed
+from odenas.search.failures import Failure
+from odenas.search.ledger import Draw, Ledger, trial_seed
 from odenas.space import Scheme, SearchSpace, describe, scheme
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -75,19 +77,22 @@ def drive(ledger: Ledger, steps: int | None = None) -> None:
         if draw is None:
             return
         outcome = outcome_of(draw)
-        saved = ledger.run.checkpoint(draw.number)
-        done = int(saved.read_text()) if saved.exists() else 0
+        name = ledger.run.checkpoint(draw.number).stem
+        saved = ledger.checkpoints.read(name)
+        done = int(saved[0]["epoch"]) if saved else 0
         last = EPOCHS if outcome == "complete" else 2
         if done:
             ledger.report(draw.number, [epoch_row(draw, epoch) for epoch in range(1, done + 1)], **FIELDS)
         for epoch in range(done + 1, last + 1):
             deed()
-            saved.write_text(str(epoch))  # the worker writes its checkpoint, then reports
+            ledger.checkpoints.write(
+                name, {"epoch": torch.tensor(epoch)}, []
+            )  # the worker writes its checkpoint, then reports
             deed()
             ledger.report(draw.number, [epoch_row(draw, epoch)], **FIELDS)
         deed()
-        failure = {"failure": "Traceback\nRuntimeError: x", "reason": "RuntimeError: x"} if outcome == "fail" else {}
-        ledger.finish(draw.number, **failure)
+        failure = Failure("exception", "RuntimeError: x", "Traceback\nRuntimeError: x") if outcome == "fail" else None
+        ledger.finish(draw.number, failure, "stopped by asha at epoch 2" if outcome == "pruned" else None)
 
 
 STATES = {"complete": ("COMPLETE", TrialState.COMPLETE), "pruned": ("PRUNED", TrialState.PRUNED),
@@ -118,8 +123,12 @@ def check(ledger: Ledger, trials: int) -> None:
         assert pd.isna(row["failure"]) == (outcome != "fail")
         assert not pd.isna(row["started"])
         assert not pd.isna(row["finished"])
-        # What Optuna was told.
+        assert pd.isna(row["feasible"]) if outcome == "fail" else row["feasible"]
+        # What Optuna was told: the ends that the last draw was to know, and no others.
         told = study_trial(ledger, row)
+        if row["number"] > trials - 1 - ledger.lag:
+            assert told.state == TrialState.RUNNING
+            continue
         assert told.state == STATES[outcome][1]
         assert told.intermediate_values == {epoch: error_of(draw, epoch) for epoch in range(1, last + 1)}
         if outcome == "fail":
@@ -130,7 +139,7 @@ def check(ledger: Ledger, trials: int) -> None:
     # One line for each epoch, not only one row: nothing is noted twice.
     lines = [(line["number"], line["epoch"]) for line in map(json.loads, (run.path / "epochs.jsonl").open())]
     assert sorted(lines) == expected
-    assert not [trial for trial in ledger.study.trials if trial.state in (TrialState.RUNNING, TrialState.WAITING)]
+    assert not [trial for trial in ledger.study.optuna.trials if trial.state == TrialState.WAITING]
     # Weights are kept of the best finished trials alone.
     complete = sorted((draw for draw in draws if outcome_of(draw) == "complete"), key=lambda d: error_of(d, EPOCHS))
     best = {draw.number for draw in complete[: ledger.config.keep]}
@@ -140,13 +149,14 @@ def check(ledger: Ledger, trials: int) -> None:
 
 
 def study_trial(ledger: Ledger, row: dict[Any, Any]) -> optuna.trial.FrozenTrial:
-    """Return the one trial of the study that holds values for this draw."""
+    """Return the one trial of the study with this draw that was not drawn in vain."""
     drawn = json.loads(row["draw"])
-    (found,) = [trial for trial in ledger.study.trials if trial.params == drawn and trial.intermediate_values]
-    return found
+    found = [trial for trial in ledger.study.optuna.trials if trial.params == drawn]
+    (one,) = [trial for trial in found if trial.state != TrialState.FAIL or trial.intermediate_values]
+    return one
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", "qmc"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", "qmc", "gp", "cmaes"])
 def test_optuna_and_the_folder_are_told_the_truth(folder: Path, sampler: str) -> None:
     settings = config(trials=14, sampler=sampler)
     ledger = begin(folder, settings)
@@ -216,10 +226,7 @@ def test_a_search_killed_at_any_moments_ends_like_any_other(folder: Path, life: 
         running = [int(row["number"]) for row in ledger.rows.values() if row["status"] == "RUNNING"]
         finished = [row for row in ledger.rows.values() if row["status"] != "RUNNING"]
         assert list(ledger.rows) == list(range(len(ledger.rows)))
-        # The sampler has all that is finished, with its values.
-        for row in finished:
-            told = study_trial(ledger, row)
-            assert told.state == STATES[row["status"].lower()][1]
+        assert not {row["number"] for row in finished} & set(running)
         try:
             drive(ledger, steps=rng.randint(0, 30))
         except Killed:
@@ -230,6 +237,10 @@ def test_a_search_killed_at_any_moments_ends_like_any_other(folder: Path, life: 
     ledger = begin(folder, settings)
     drive(ledger)
     check(ledger, 10)
+    whole = begin(folder.with_name("whole"), settings)
+    drive(whole)
+    columns = ["number", "scheme", "seed", "status", "validation_error", "draw"]
+    pd.testing.assert_frame_equal(ledger.run.trials[columns], whole.run.trials[columns])
 
 
 @pytest.mark.parametrize("life", range(12))
@@ -325,23 +336,114 @@ def test_weights_too_many_go_when_the_folder_is_taken_up(folder: Path) -> None:
 
 def test_what_has_no_finite_error_failed(folder: Path) -> None:
     ledger = begin(folder, config())
-    for number, reason in ((0, None), (1, "worker lost")):
+    for number in range(2):
         draw = ledger.ask()
         assert draw is not None
         if number:
-            ledger.report(number, [epoch_row(draw, 1)], **FIELDS)
-        assert ledger.finish(number, failure=reason, reason=reason) == "FAIL"
+            ledger.report(number, [epoch_row(draw, 1) | {"validation_error": float("nan")}], **FIELDS)
+        assert ledger.finish(number, reason="stopped by asha at epoch 1" if number else None) == "FAIL"
     trials = ledger.run.trials
-    assert trials["stop_reason"].tolist() == ["failed", "worker lost"]
+    assert trials["stop_reason"].tolist() == ["`validation_error` is None", "`validation_error` is nan"]
     assert trials["epochs"].tolist() == [0, 1]
-    assert [trial.state for trial in ledger.study.trials[:2]] == [TrialState.FAIL, TrialState.FAIL]
 
 
-def test_a_sampler_on_a_folder_with_trials_draws_anew() -> None:
-    space = config().space
-    drawn = []
-    for past in (0, 0, 3):
-        study = optuna.create_study(sampler=make_sampler(config(sampler="random"), past))
-        drawn.append([space.suggest(study.ask()) for _ in range(5)])
-    assert drawn[0] == drawn[1]
-    assert drawn[0] != drawn[2]
+@pytest.mark.parametrize(
+    ("kind", "attempts"), [("worker lost", 4), ("out of memory", 2), ("exception", 1), ("timed out", 1)]
+)
+def test_what_another_attempt_may_mend_is_handed_out_again(folder: Path, kind: str, attempts: int) -> None:
+    ledger = begin(folder, config(trials=2, lag=1))
+    first = ledger.ask()
+    assert first is not None
+    for attempt in range(1, attempts + 1):
+        ledger.report(0, [epoch_row(first, epoch) for epoch in range(1, 2)], **FIELDS)
+        assert not ledger.finished
+        status = ledger.finish(0, Failure(kind, kind, "why"))
+        if attempt < attempts:
+            again = ledger.ask()
+            assert status == "RUNNING"
+            assert again is not None
+            assert (again.number, again.scheme, again.seed) == (0, first.scheme, first.seed)
+            assert again.alone == (kind == "out of memory")
+    assert status == "FAIL"
+    (row,) = ledger.run.trials.to_dict("records")
+    assert (row["attempts"], row["stop_reason"], row["failure"]) == (attempts, kind, "why")
+    assert ledger.run.epochs["epoch"].tolist() == [1]
+    second = ledger.ask()
+    assert second is not None
+    assert second.number == 1
+
+
+def in_parallel(ledger: Ledger, workers: int, rng: random.Random) -> pd.DataFrame:
+    """Run a search with several workers, of which now one is faster and now another; return what counts."""
+    active: dict[int, Draw] = {}
+    while active or not ledger.finished:
+        draw = ledger.ask() if len(active) < workers else None
+        if draw is not None:
+            active[draw.number] = draw
+            continue
+        number = rng.choice(sorted(active))
+        epoch = ledger.rows[number]["epochs"] + 1
+        if rng.random() < 0.1:  # a worker is lost
+            ledger.finish(number, Failure("worker lost", "worker lost", ""))
+            del active[number]
+            continue
+        fields = FIELDS | {"params": 2000 + number * 977 % 1000}
+        ledger.report(number, [epoch_row(active[number], epoch)], **fields)
+        reason = ledger.stops(number)
+        if reason or epoch == ledger.config.epochs:
+            ledger.finish(number, reason=reason)
+            del active[number]
+    return ledger.run.trials[["number", "scheme", "seed", "status", "stop_reason", "epochs", "validation_error"]]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"scheduler": "hyperband", "sampler": "random"},
+        {"scheduler": "median", "sampler": "qmc"},
+        {"objectives": ["validation_error", "params"], "constraints": ["params <= 2.6k"]},
+        {"objectives": ["params", "validation_error"], "sampler": "nsga2"},
+        {"sampler": "cmaes"},
+    ],
+)
+def test_the_number_of_workers_changes_nothing(folder: Path, changes: dict[str, Any]) -> None:
+    settings = config(trials=24, epochs=9, grace=1, retries=1000, **changes)
+    tables = [
+        in_parallel(begin(folder.with_name(str(workers)), settings), workers, random.Random(workers))
+        for workers in (1, 2, 5, 8)
+    ]
+    for table in tables[1:]:
+        pd.testing.assert_frame_equal(tables[0], table)
+    statuses = set(tables[0]["status"])
+    assert statuses == {"COMPLETE", "PRUNED"}
+
+
+def test_what_breaks_a_constraint_stops_at_once(folder: Path) -> None:
+    ledger = begin(folder, config(constraints=["params <= 2900"]))
+    draw = ledger.ask()
+    assert draw is not None
+    ledger.report(0, [], **FIELDS)
+    reason = ledger.stops(0)
+    assert reason == "breaks params <= 2900: 2940"
+    assert ledger.finish(0, reason=reason) == "PRUNED"
+    (row,) = ledger.run.trials.to_dict("records")
+    assert (row["feasible"], row["stop_reason"], row["epochs"]) == (False, reason, 0)
+
+
+def test_a_trial_is_not_drawn_before_those_it_must_know_have_ended(folder: Path) -> None:
+    ledger = Ledger(config(), Run.create(folder, config().resolved(), {}), lag=2)
+    draws = [ledger.ask() for _ in range(3)]
+    assert draws[1] is not None
+    assert draws[2] is None
+    assert not ledger.ready
+    ledger.report(1, [epoch_row(draws[1], epoch) for epoch in (1, 2, 3)], **FIELDS)
+    ledger.finish(1)
+    assert ledger.ask() is None
+    assert draws[0] is not None
+    ledger.report(0, [epoch_row(draws[0], epoch) for epoch in (1, 2, 3)], **FIELDS)
+    ledger.finish(0)
+    assert ledger.ready
+    third = ledger.ask()
+    assert third is not None
+    assert third.number == 2

@@ -1,7 +1,6 @@
 """One training in a worker: what it reports, and how it goes on."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,10 @@ import pytest
 import torch
 
 from odenas.nets import build
-from odenas.search import trial
+from odenas.search import trial, watchdog
 from odenas.search.config import SearchConfig
 from odenas.search.data import DATASETS
-from odenas.search.trial import macs, make_network, read_checkpoint, retrain, train_trial, write_checkpoint
+from odenas.search.trial import macs, make_network, read_checkpoint, retrain, train_trial
 from odenas.space import Scheme, scheme
 
 torch.set_num_threads(1)  # as in a worker; more only wait for one another with so small networks
@@ -26,7 +25,7 @@ def task(path: Path, value: Scheme | None = None, **changes: Any) -> dict[str, A
         "params": 2940,
         "scheme": (value or scheme("lm")).to_dict(),
         "seed": 5,
-        "checkpoint": str(path / "00000.safetensors"),
+        "checkpoint": [str(path), "00000"],
         **changes,
     }
 
@@ -48,23 +47,36 @@ def reports(task: dict[str, Any], stop_after: int | None = None) -> list[dict[st
     return told
 
 
+def path_of(task: dict[str, Any]) -> Path:
+    """Return where the checkpoint of a task lies."""
+    place, name = task["checkpoint"]
+    return Path(place) / f"{name}.safetensors"
+
+
 def numbers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
 def test_each_epoch_is_reported(tmp_path: Path) -> None:
     told = reports(task(tmp_path))
-    assert [one["epoch"] for one in told] == [1, 2, 3]
+    assert [one["epoch"] for one in told] == [0, 1, 2, 3]
     assert [row["epoch"] for one in told for row in one["rows"]] == [1, 2, 3]
     for one in told:
-        assert one["objective"] == one["rows"][-1]["validation_error"]
         fields = one["fields"]
         assert fields | {"params": 0, "macs": 0} == {
-            "params": 0, "macs": 0, "widths": "2-4-8", "train_size": 60, "validation_size": 400, "device": "cpu"
+            "params": 0, "macs": 0, "evaluations": 6, "widths": "2-4-8", "train_size": 60, "validation_size": 400,
+            "device": "cpu",
         }  # fmt: skip
         assert abs(fields["params"] - 2940) < 50
-        assert {row["symbol"] for row in one["coefficients"]} == {"V"}
-    assert told[0]["coefficients"] != told[2]["coefficients"]
+    assert told[0]["coefficients"] == []
+    assert {row["symbol"] for one in told for row in one["coefficients"]} == {"V"}
+    assert told[1]["coefficients"] != told[3]["coefficients"]
+
+
+def test_latency_is_measured_where_it_is_asked_for(tmp_path: Path) -> None:
+    told = reports(task(tmp_path, config={"constraints": ["latency <= 1 s"]}))
+    assert 0 < told[0]["fields"]["latency"] < 1000
+    assert len({one["fields"]["latency"] for one in told}) == 1
 
 
 @pytest.mark.parametrize(
@@ -77,7 +89,7 @@ def test_each_epoch_is_reported(tmp_path: Path) -> None:
     ],
 )
 def test_coefficients_are_reported_where_they_learn(tmp_path: Path, value: Scheme, counts: list[int]) -> None:
-    assert [len(one["coefficients"]) for one in reports(task(tmp_path, value))] == counts
+    assert [len(one["coefficients"]) for one in reports(task(tmp_path, value))] == [0, *counts]
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
@@ -85,7 +97,7 @@ def test_a_trial_goes_on_from_its_checkpoint(tmp_path: Path, after: int) -> None
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     whole = reports(task(tmp_path / "a"))
-    first = reports(task(tmp_path / "b"), stop_after=after)
+    first = reports(task(tmp_path / "b"), stop_after=after + 1)
     second = reports(task(tmp_path / "b"))
     assert second[0]["rows"] == [row for one in first for row in one["rows"]]  # to the seconds
     assert (second[0]["epoch"], second[0]["coefficients"]) == (after, first[-1]["coefficients"])
@@ -93,16 +105,16 @@ def test_a_trial_goes_on_from_its_checkpoint(tmp_path: Path, after: int) -> None
     assert numbers([row for one in second for row in one["rows"]]) == numbers(
         [row for one in whole for row in one["rows"]]
     )
-    ends = [read_checkpoint(Path(task(tmp_path / name)["checkpoint"])) for name in "ab"]
+    ends = [read_checkpoint(path_of(task(tmp_path / name))) for name in "ab"]
     assert ends[0] is not None
     assert ends[1] is not None
     assert all(torch.equal(ends[0][0][name], ends[1][0][name]) for name in ends[0][0])
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x00" * 100, "cut", "no rows"], ids=["empty", "zeros", "cut", "no rows"])
-def test_a_damaged_checkpoint_starts_again(tmp_path: Path, damage: bytes | str) -> None:
-    path = Path(task(tmp_path)["checkpoint"])
-    reports(task(tmp_path), stop_after=2)
+def test_a_damaged_checkpoint_goes_on_from_the_one_before(tmp_path: Path, damage: bytes | str) -> None:
+    path = path_of(task(tmp_path))
+    first = reports(task(tmp_path), stop_after=3)
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-1000])
     elif damage == "no rows":
@@ -111,60 +123,71 @@ def test_a_damaged_checkpoint_starts_again(tmp_path: Path, damage: bytes | str) 
         save_file({"epoch": torch.tensor(1)}, path)
     elif isinstance(damage, bytes):
         path.write_bytes(damage)
-    assert read_checkpoint(path) is None
-    assert [one["epoch"] for one in reports(task(tmp_path))] == [1, 2, 3]
+    again = reports(task(tmp_path))
+    assert [one["epoch"] for one in again] == [1, 2, 3]
+    assert again[0]["rows"] == first[1]["rows"]
+    assert numbers(again[1]["rows"]) == numbers(first[2]["rows"])
+
+
+def test_without_an_intact_checkpoint_it_starts_again(tmp_path: Path) -> None:
+    reports(task(tmp_path), stop_after=3)
+    for path in tmp_path.glob("*.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1])
+    assert [one["epoch"] for one in reports(task(tmp_path))] == [0, 1, 2, 3]
 
 
 def test_a_loss_that_is_not_finite_is_reported(tmp_path: Path) -> None:
-    (told,) = reports(task(tmp_path, config={"recipe": {"learning_rate": 1e30}}))
+    _, told = reports(task(tmp_path, config={"recipe": {"learning_rate": 1e30}}))
     text = "non-finite loss in epoch 1"
-    assert told == {"epoch": 1, "objective": 100.0, "rows": [], "reason": text, "failure": text}
+    assert told == {"epoch": 0, "rows": [], "kind": "non-finite", "reason": text, "failure": text}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate …")])
+def test_a_memory_that_is_full_is_a_kind_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(trial.Training, "run", fail)
+    _, told = reports(task(tmp_path))
+    assert (told["kind"], told["reason"]) == ("out of memory", "out of memory")
 
 
 def test_an_error_is_reported_with_its_last_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("[enforce fail] no memory\nsecond line")
 
-    monkeypatch.setattr(trial, "write_checkpoint", fail)
-    (told,) = reports(task(tmp_path))
+    monkeypatch.setattr(trial.Checkpoints, "write", fail)
+    _, told = reports(task(tmp_path))
     assert (told["reason"], told["errno"]) == ("RuntimeError: [enforce fail] no memory", None)
     assert told["failure"].endswith("RuntimeError: [enforce fail] no memory\nsecond line")
     assert len(told["failure"].splitlines()) <= trial.TRACEBACK_LINES
 
 
-def test_a_full_disk_is_told_by_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Path, content: bytes) -> int:
+def test_what_keeps_a_training_from_being_saved_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", fail)
-    (told,) = reports(task(tmp_path))
-    assert told["errno"] == 28
+    monkeypatch.setattr(trial.Checkpoints, "write", fail)
+    _, told = reports(task(tmp_path))
+    assert (told["errno"], told["unsaved"]) == (28, "No space left on device")
+
+
+def test_a_training_without_time_left_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("os._exit", ended.append)
+    reports(task(tmp_path, config={"timeout": 0.01}))
+    assert ended == [watchdog.EXIT]
+    (tmp_path / "long").mkdir()
+    reports(task(tmp_path / "long", config={"timeout": 1000.0}))
+    assert ended == [watchdog.EXIT]
 
 
 def test_an_impossible_network_is_reported(tmp_path: Path) -> None:
     (told,) = reports(task(tmp_path, params=10))
+    assert told["kind"] == "exception"
     assert told["reason"].startswith("OdenasError: `params` is 10")
-
-
-def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "00000.safetensors"
-    write_checkpoint(path, {"epoch": torch.tensor(1)}, [{"epoch": 1}])
-    old = path.read_bytes()
-
-    def fail(*_: Any) -> None:
-        raise OSError(5, "no")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", fail)
-        with pytest.raises(OSError, match="no"):
-            write_checkpoint(path, {"epoch": torch.tensor(2)}, [{"epoch": 1}, {"epoch": 2}])
-    assert path.read_bytes() == old
-    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
-    write_checkpoint(path, {"epoch": torch.tensor(2)}, [{"epoch": 1}, {"epoch": 2}])
-    found = read_checkpoint(path)
-    assert found is not None
-    assert (int(found[0]["epoch"]), found[1]) == (2, [{"epoch": 1}, {"epoch": 2}])
-    assert read_checkpoint(tmp_path / "none") is None
 
 
 def test_the_seed_makes_the_first_weights_and_a_twin_shares_them(tmp_path: Path) -> None:
@@ -181,7 +204,7 @@ def test_retraining_reports_the_test_error(tmp_path: Path) -> None:
     result = retrain(given)
     last = reports(given)[-1]
     assert result["status"] == "COMPLETE"
-    assert result["validation_error"] == last["objective"]  # the same training as the trial's
+    assert result["validation_error"] == last["rows"][-1]["validation_error"]  # the same training as the trial's
     assert (result["epochs"], result["params"]) == (3, last["fields"]["params"])
     wrong = result["test_error"] / 100 * DATASETS["digits"].test
     assert wrong == pytest.approx(round(wrong), abs=1e-3)

@@ -1,7 +1,6 @@
 """What Ray Tune is given and what becomes of its results, without Ray running."""
 
 import copy
-import errno
 import io
 import json
 import pickle
@@ -10,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
+import ray
 from ray.tune.search import Searcher
 from rich.console import Console
 
@@ -18,7 +17,7 @@ from odenas.results import Run
 from odenas.search.config import SearchConfig
 from odenas.search.ledger import Ledger
 from odenas.search.progress import Progress
-from odenas.search.tune import LedgerSearcher, make_scheduler, workers
+from odenas.search.tune import LedgerScheduler, LedgerSearcher, lag_of, workers
 from odenas.space import OdenasError, Scheme
 
 FIELDS = {"params": 2940, "widths": "2-4-8", "train_size": 60, "validation_size": 400, "device": "cpu"}
@@ -35,13 +34,27 @@ def searcher(tmp_path: Path) -> LedgerSearcher:
     return LedgerSearcher(ledger, Progress(ledger.rows, 3, "", Console(file=io.StringIO())), 2940)
 
 
+@pytest.fixture
+def scheduler(searcher: LedgerSearcher) -> LedgerScheduler:
+    return LedgerScheduler(searcher)
+
+
+def decision(scheduler: LedgerScheduler, name: str, result: dict[str, Any]) -> str:
+    return scheduler.on_trial_result(None, SimpleNamespace(trial_id=name), result)
+
+
 def told(epoch: int, error: float, **more: Any) -> dict[str, Any]:
     row = {
         "epoch": epoch, "train_loss": 1.0, "train_error": 50.0, "validation_loss": 1.0, "validation_error": error,
         "learning_rate": 0.1, "seconds": 1.0,
     }  # fmt: skip
-    one = {"epoch": epoch, "objective": error, "rows": [row], "fields": FIELDS, "coefficients": [], **more}
-    return {"epoch": epoch, "objective": error, "told": json.dumps(one)}
+    one = {"epoch": epoch, "rows": [row], "fields": FIELDS, "coefficients": [], **more}
+    return {"epoch": epoch, "told": json.dumps(one)}
+
+
+def failing(kind: str, **more: Any) -> dict[str, Any]:
+    one = {"epoch": 1, "rows": [], "kind": kind, "reason": "E: x", "failure": "Traceback\nE: x", **more}
+    return {"epoch": 1, "told": json.dumps(one)}
 
 
 @pytest.mark.parametrize(
@@ -72,24 +85,38 @@ def test_a_trial_that_fits_nowhere_is_refused(wanted: dict[str, Any], match: str
 def test_a_draw_becomes_a_task_that_is_json(searcher: LedgerSearcher) -> None:
     given = searcher.suggest("a")
     assert json.loads(json.dumps(given)) == given
-    row = searcher.ledger.rows[0]
-    task = given["task"]
-    assert (given["number"], task["seed"], task["params"]) == (0, row["seed"], 2940)
+    row, task = searcher.ledger.rows[0], json.loads(given["task"])
+    assert (given["number"], given["alone"], task["seed"]) == (0, False, row["seed"])
     assert json.dumps(task["scheme"]) == row["scheme"]
     assert Scheme.from_dict(task["scheme"])
-    assert SearchConfig(**task["config"]) == searcher.ledger.config
-    assert Path(task["checkpoint"]).is_absolute()
-    searcher.suggest("b")
-    searcher.suggest("c")
-    assert searcher.suggest("d") == Searcher.FINISHED
+    place, name = task["checkpoint"]
+    assert Path(place).is_absolute()
+    assert (Path(place) / f"{name}.safetensors").name == searcher.ledger.run.checkpoint(0).name
+    assert len(json.dumps(given)) < 3000  # Tune keeps it of every trial
 
 
-def test_results_reach_the_folder_once(searcher: LedgerSearcher) -> None:
+def test_the_search_is_over_only_when_nothing_runs(searcher: LedgerSearcher, scheduler: LedgerScheduler) -> None:
+    for name in "abc":
+        searcher.suggest(name)
+    assert searcher.suggest("d") is None  # a worker may be lost, and its trial be begun again
+    searcher.on_trial_complete("b", None, error=True)
+    again = searcher.suggest("d")
+    assert again["number"] == 1
+    for name in "acd":
+        for epoch in range(1, 5):
+            decision(scheduler, name, told(epoch, 20.0 - epoch))
+        searcher.on_trial_complete(name, told(4, 16.0))
+    assert searcher.suggest("e") == Searcher.FINISHED
+    assert searcher.ledger.run.trials["attempts"].tolist() == [1, 2, 1]
+
+
+def test_results_reach_the_folder_once(searcher: LedgerSearcher, scheduler: LedgerScheduler) -> None:
     weight = {"stage": 0, "block": 1, "channel": None, "symbol": "V", "index": 1, "value": -0.05}
     searcher.suggest("a")
-    for epoch in range(1, 4):
-        searcher.on_trial_result("a", told(epoch, 20.0 - epoch, coefficients=[weight]))
-    # The last result comes with the end, and once more.
+    for epoch in range(1, 5):
+        result = told(epoch, 20.0 - epoch, coefficients=[weight])
+        assert decision(scheduler, "a", result) == "CONTINUE"
+        assert decision(scheduler, "a", result) == "CONTINUE"  # Tune says the last one twice
     searcher.on_trial_complete("a", told(4, 16.0, coefficients=[weight]))
     run = searcher.ledger.run
     (row,) = run.trials.to_dict("records")
@@ -98,57 +125,78 @@ def test_results_reach_the_folder_once(searcher: LedgerSearcher) -> None:
     assert run.coefficients["epoch"].tolist() == [1, 2, 3, 4]
 
 
-def test_a_stopped_a_failed_and_a_lost_trial(searcher: LedgerSearcher) -> None:
+def test_a_failed_a_lost_and_a_late_trial(searcher: LedgerSearcher, scheduler: LedgerScheduler) -> None:
+    searcher.ledger.config = config(timeout=60.0)
     for name in "abc":
         searcher.suggest(name)
-        searcher.on_trial_result(name, told(1, 30.0))
-    searcher.on_trial_complete("a", told(2, 29.0))
-    failure = {"epoch": 2, "objective": 100.0, "rows": [], "reason": "E: x", "failure": "Traceback\nE: x"}
-    searcher.on_trial_result("b", {"epoch": 2, "told": json.dumps(failure)})
-    searcher.on_trial_complete("b", {"epoch": 2, "told": json.dumps(failure), "done": True})
+        assert decision(scheduler, name, told(1, 30.0)) == "CONTINUE"
+    assert decision(scheduler, "a", failing("exception")) == "STOP"
+    searcher.on_trial_complete("a", failing("exception"))
+    for _ in range(1 + searcher.ledger.config.retries):
+        searcher.on_trial_complete("b", None, error=True)
+        searcher.suggest("b")
+    searcher.deadlines["c"] = 0.0
     searcher.on_trial_complete("c", None, error=True)
     trials = searcher.ledger.run.trials
-    assert trials["status"].tolist() == ["PRUNED", "FAIL", "FAIL"]
-    assert trials["stop_reason"].tolist() == ["stopped by asha at epoch 2", "E: x", "worker lost"]
-    assert trials["validation_error"].tolist() == [29.0, 30.0, 30.0]
-    assert trials["failure"].tolist()[1:] == ["Traceback\nE: x", "the worker process ended"]
+    assert trials["status"].tolist() == ["FAIL", "FAIL", "FAIL"]
+    assert trials["stop_reason"].tolist()[:2] == ["E: x", "worker lost"]
+    assert trials["stop_reason"].tolist()[2] == "timed out after 60 s"
+    assert trials["validation_error"].tolist() == [30.0, 30.0, 30.0]
+    assert trials["failure"].tolist()[0] == "Traceback\nE: x"
 
 
-def test_a_full_disk_in_a_worker_ends_the_search(searcher: LedgerSearcher) -> None:
+def test_a_checkpoint_that_cannot_be_written_ends_the_search(
+    searcher: LedgerSearcher, scheduler: LedgerScheduler
+) -> None:
     searcher.suggest("a")
-    failure = {"rows": [], "reason": "OSError", "failure": "OSError", "errno": errno.ENOSPC}
-    with pytest.raises(OdenasError, match="no space is left"):
-        searcher.on_trial_result("a", {"epoch": 1, "told": json.dumps(failure)})
+    with pytest.raises(OdenasError, match="cannot be written: No space left on device; mend that"):
+        decision(scheduler, "a", failing("exception", errno=28, unsaved="No space left on device"))
     assert searcher.ledger.rows[0]["status"] == "RUNNING"  # to go on from
 
 
-def test_tune_neither_copies_nor_pickles_the_ledger(searcher: LedgerSearcher, tmp_path: Path) -> None:
+def test_memory_that_ray_found_full_is_told_as_such(searcher: LedgerSearcher, scheduler: LedgerScheduler) -> None:
+    searcher.suggest("a")
+    error = ray.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory.")
+    lost: Any = SimpleNamespace(trial_id="a", get_pickled_error=lambda: error)
+    scheduler.on_trial_error(None, lost)
+    searcher.on_trial_complete("a", None, error=True)
+    again = searcher.suggest("b")
+    assert (again["number"], again["alone"]) == (0, True)
+
+
+def test_tune_neither_copies_nor_pickles_the_ledger(
+    searcher: LedgerSearcher, scheduler: LedgerScheduler, tmp_path: Path
+) -> None:
     assert copy.deepcopy(searcher) is searcher
     assert len(pickle.dumps(searcher)) < 1000
+    assert len(pickle.dumps(scheduler)) < 1000
     searcher.save(str(tmp_path / "state"))
     assert not (tmp_path / "state").exists()
 
 
-def test_the_scheduler_has_seen_what_the_folder_holds(searcher: LedgerSearcher) -> None:
-    assert isinstance(make_scheduler(searcher.ledger), AsyncHyperBandScheduler)
-    assert isinstance(
-        make_scheduler(Ledger(config(scheduler="none"), searcher.ledger.run)), FIFOScheduler
-    )  # fmt: skip
-
-    def decisions(scheduler: Any, error: float) -> str:
-        trial: Any = SimpleNamespace(trial_id="new")
-        scheduler.on_trial_add(None, trial)
-        return str(scheduler.on_trial_result(None, trial, {"epoch": 2, "objective": error}))
-
-    # Nobody to compare with: it goes on.
-    assert decisions(make_scheduler(searcher.ledger), 90.0) == "CONTINUE"
-    for name in "abc":
+def test_what_the_scheduler_stops_is_pruned(tmp_path: Path) -> None:
+    settings = config(trials=6, lag=1, enqueue=())
+    ledger = Ledger(settings, Run.create(tmp_path / "run", settings.resolved(), {}), lag=1)
+    searcher = LedgerSearcher(ledger, Progress(ledger.rows, 6, "", Console(file=io.StringIO())), 2940)
+    scheduler = LedgerScheduler(searcher)
+    for number, error in enumerate([50.0, 40.0, 60.0, 90.0, 30.0]):
+        name = str(number)
         searcher.suggest(name)
-        searcher.on_trial_result(name, told(1, 50.0))
-        searcher.on_trial_result(name, told(2, 40.0))
-    # What still runs will report again.
-    assert decisions(make_scheduler(searcher.ledger), 90.0) == "CONTINUE"
-    for name in "ab":
-        searcher.on_trial_complete(name, told(2, 40.0))
-    assert decisions(make_scheduler(searcher.ledger), 90.0) == "STOP"
-    assert decisions(make_scheduler(searcher.ledger), 10.0) == "CONTINUE"
+        for epoch in range(1, 5):
+            if decision(scheduler, name, told(epoch, error)) == "STOP":
+                searcher.on_trial_complete(name, told(epoch, error))
+                break
+        else:
+            searcher.on_trial_complete(name, told(4, error))
+    trials = ledger.run.trials
+    # Of n there the best ⌈n/3⌉ go on after 2 epochs.
+    assert trials["status"].tolist() == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED", "COMPLETE"]
+    assert trials["epochs"].tolist() == [4, 4, 2, 2, 4]
+    assert trials["stop_reason"].tolist()[2] == "stopped by asha at epoch 2"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "count", "lag"), [({}, 1, 8), ({}, 2, 8), ({}, 8, 32), ({"lag": 3}, 2, 3), ({"lag": 3}, 5, 5)]
+)
+def test_the_lag_leaves_the_workers_busy(wanted: dict[str, Any], count: int, lag: int) -> None:
+    assert lag_of(config(**wanted), count) == lag
