@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 
@@ -50,3 +51,18 @@ LARSSON = PublishedRecipe(
 SANDER = PublishedRecipe(
     220, (180,), 0.01, 5e-4, False, "github.com/michaelsdr/momentumnet, run_CIFAR_10.py and trainer_CIFAR_10.py"
 )
+
+ON: Mapping[str, Mapping[PublishedRecipe, PublishedRecipe]] = {
+    "cifar100": {
+        recipe: replace(recipe, epochs=300, milestones=(150, 225), data="CIFAR-100") for recipe in (LU, LU_RESNEXT)
+    }
+}
+"""Where a recipe is published for further data sets: name of the data set -> recipe -> what it is there.
+
+Lu et al. 2018 train on CIFAR-100 for 300 epochs, with a learning rate that falls after 150 and 225.
+"""
+
+
+def recipe_on(data: str, recipe: PublishedRecipe) -> PublishedRecipe:
+    """Return what a recipe is on a data set; the recipe itself where nothing else is published."""
+    return ON.get(data, {}).get(recipe, recipe)

@@ -74,9 +74,9 @@ TRIALS: Columns = {
 EPOCHS: Columns = {
     "number": ("Int64", "number of the trial"),
     "epoch": ("Int64", "epochs done, from 1"),
-    "train_loss": ("Float64", "mean loss over the epoch"),
+    "train_loss": ("Float64", "mean loss over the epoch, as it is minimised: with label smoothing, if there is any"),
     "train_error": ("Float64", "error on the augmented training images, over the epoch"),
-    "validation_loss": ("Float64", "loss on the validation images, after the epoch"),
+    "validation_loss": ("Float64", "plain loss on the validation images, after the epoch"),
     "validation_error": ("Float64", "error on the validation images, after the epoch"),
     "learning_rate": ("Float64", "learning rate at the end of the epoch"),
     "seconds": ("Float64", "wall time of the epoch, validation included"),

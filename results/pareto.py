@@ -59,13 +59,14 @@ def spread_order(values: Any) -> Indices:
     rest = np.setdiff1d(np.arange(len(values)), finite)
     if not len(finite):
         return rest
-    points = _unit_box(values[finite])
-    order = np.empty(len(points), dtype=np.int64)
+    columns = np.ascontiguousarray(_unit_box(values[finite]).T)
+    order = np.empty(len(finite), dtype=np.int64)
     chosen = int(values[finite, 0].argmin())
-    nearest = np.full(len(points), np.inf)
-    for place in range(len(points)):
+    nearest = np.full(len(finite), np.inf)
+    for place in range(len(finite)):
         order[place] = chosen
-        nearest = np.minimum(nearest, ((points - points[chosen]) ** 2).sum(axis=1))
+        apart = columns - columns[:, chosen, None]
+        np.minimum(nearest, (apart * apart).sum(axis=0), out=nearest)
         nearest[chosen] = -1.0  # a point is chosen once
         chosen = int(nearest.argmax())
     return np.concatenate([finite[order], rest])

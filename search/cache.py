@@ -1,11 +1,15 @@
-"""The folder that keeps data sets: verified at every reading, built aside and moved into place at once."""
+"""The folder that keeps data sets: verified at every reading, built aside and moved into place at once.
+
+Beside the data set NAME it holds `.NAME.lock`, which whoever obtains NAME holds, and until NAME is in place
+`.NAME.part`: the archives of which it is made, whole or begun, so that nothing is fetched twice after a kill.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
@@ -24,8 +28,9 @@ class Source:
 
     Args:
         name: what the source is, for messages.
-        obtain: yields (file name, content) of every file; may work in the empty folder that it is given; raises
-            `Unavailable` where it cannot.
+        obtain: yields (file name, content) of every file; what it leaves in the folder that it is given is there
+            again when it is called again, by whatever process, until the data set is in place; raises `Unavailable`
+            where it cannot.
     """
 
     name: str
@@ -84,6 +89,22 @@ def read(recipe: Recipe, names: Sequence[str], folder: Path, report: Report) -> 
         raise OdenasError(_room(recipe, folder, reason)) from error
 
 
+def state(recipe: Recipe, folder: Path) -> tuple[str, int]:
+    """Return what the folder has of a data set, without reading it: there, damaged, begun or not there; and bytes."""
+    place, kept = folder / recipe.name, _kept(recipe, folder)
+    if place.exists():
+        return "there" if all((place / name).is_file() for name in recipe.sha1) else "damaged", _bytes(place)
+    return ("begun" if (begun := _bytes(kept)) else "not there"), begun
+
+
+def _kept(recipe: Recipe, folder: Path) -> Path:
+    return folder / f".{recipe.name}.part"
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def _content(place: Path, name: str, recipe: Recipe) -> bytes:
     try:
         content = (place / name).read_bytes()
@@ -109,13 +130,21 @@ def _build(recipe: Recipe, folder: Path, report: Report) -> None:
             return
         for left in folder.glob(f".{recipe.name}-*"):  # by a process that was killed: the lock is ours
             shutil.rmtree(left, ignore_errors=True)
-        if (free := shutil.disk_usage(folder).free) < recipe.megabytes * 10**6:
+        kept = _kept(recipe, folder)
+        if (free := shutil.disk_usage(folder).free) + _bytes(kept) < recipe.megabytes * 10**6:
             raise OdenasError(_room(recipe, folder, f"{free // 10**6} MB free"))
-        with TemporaryDirectory(prefix=f".{recipe.name}-", dir=folder) as work:
-            _obtain(recipe, Path(work), report)
-            if (folder / recipe.name).exists():
-                os.replace(folder / recipe.name, Path(work, "damaged"))
-            os.replace(Path(work, "files"), folder / recipe.name)
+        kept.mkdir(exist_ok=True)
+        try:
+            with TemporaryDirectory(prefix=f".{recipe.name}-", dir=folder) as work:
+                _obtain(recipe, Path(work), kept, report)
+                if (folder / recipe.name).exists():
+                    os.replace(folder / recipe.name, Path(work, "damaged"))
+                os.replace(Path(work, "files"), folder / recipe.name)
+        except BaseException:
+            with suppress(OSError):
+                kept.rmdir()  # only where nothing is kept in it
+            raise
+        shutil.rmtree(kept, ignore_errors=True)
 
 
 @contextmanager
@@ -142,16 +171,15 @@ def _intact(recipe: Recipe, folder: Path) -> bool:
     return True
 
 
-def _obtain(recipe: Recipe, work: Path, report: Report) -> None:
+def _obtain(recipe: Recipe, work: Path, kept: Path, report: Report) -> None:
     """Write the verified files into `work`/files, from the first source that gives them all."""
     reasons = []
     for source in recipe.sources:
         report(f"{recipe.name}: obtaining it from {source.name}")
-        files, scratch = work / "files", work / "scratch"
+        files = work / "files"
         files.mkdir()
-        scratch.mkdir()
         try:
-            for name, content in source.obtain(scratch, report):
+            for name, content in source.obtain(kept, report):
                 if (found := sha1(content).hexdigest()) != recipe.sha1[name]:
                     raise Unavailable(f"{name} has the SHA-1 {found}, but must have {recipe.sha1[name]}")
                 (files / name).write_bytes(content)
@@ -164,6 +192,4 @@ def _obtain(recipe: Recipe, work: Path, report: Report) -> None:
         else:
             report(f"{recipe.name}: {len(recipe.sha1)} files with the SHA-1 of the originals")
             return
-        finally:
-            shutil.rmtree(scratch)
     raise OdenasError(f"`data` is {recipe.name!r}, which no source could give: {'; '.join(reasons)}")

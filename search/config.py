@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from odenas.nets.backbones import LIBRARIES, check_form, is_given
 from odenas.nets.build import BACKBONES
@@ -20,7 +21,7 @@ from odenas.search.recipe import Recipe
 from odenas.search.stopping import check_rule
 from odenas.search.tasks import task_of
 from odenas.space import OdenasError, SearchSpace, scheme
-from odenas.space.errors import unknown
+from odenas.space.errors import shown, unknown
 
 Sampler = Literal["tpe", "gp", "cmaes", "nsga2", "nsga3", "qmc", "random", "grid"]
 Scheduler = Literal["asha", "hyperband", "median", "none"]
@@ -74,13 +75,17 @@ BUDGETS: dict[str, dict[str, Any]] = {
 }
 
 
+MANY = 10**9
+"""What counts may be at most: enough for any, and few enough digits for every table that they are written to."""
+
+
 class Confirmation(BaseModel):
     """The retraining that a search ends with: the best schemes, their Euler twins and LM-ResNet, over seeds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    top: int = Field(default=3, ge=1, description="how many of the best schemes")
-    seeds: int = Field(default=5, ge=0, description="trainings of each; 0 leaves the confirmation out")
+    top: int = Field(default=3, ge=1, le=MANY, description="how many of the best schemes")
+    seeds: int = Field(default=5, ge=0, le=MANY, description="trainings of each; 0 leaves the confirmation out")
 
 
 class SearchConfig(BaseModel):
@@ -97,12 +102,16 @@ class SearchConfig(BaseModel):
     backbone: str = Field(description="network: residual, dense, torchvision:NAME or timm:NAME")
     network: str | None = Field(None, description="published network that is trained; of `odenas train` alone")
     run: str | None = Field(None, description="run folder; runs/DATA if not given")
-    trials: int = Field(ge=1, description="schemes to try")
-    epochs: int = Field(ge=1, description="budget of a trial")
-    train_size: int | None = Field(ge=1, description="training images; all if none is given")
-    depth: int | None = Field(ge=8, description="layers, 6n + 2, or 9n + 2 with bottlenecks; `per_stage` goes before")
-    width: int | None = Field(ge=1, description="first stage's channels of the Euler network that sets the budget")
-    params: int | None = Field(None, ge=1, description="parameter budget of every network; overrides `width`")
+    trials: int = Field(ge=1, le=MANY, description="schemes to try")
+    epochs: int = Field(ge=1, le=MANY, description="budget of a trial")
+    train_size: int | None = Field(ge=1, le=MANY, description="training images; all if none is given")
+    depth: int | None = Field(
+        ge=8, le=10_000, description="layers, 6n + 2, or 9n + 2 with bottlenecks; `per_stage` goes before"
+    )
+    width: int | None = Field(
+        ge=1, le=MANY, description="first stage's channels of the Euler network that sets the budget"
+    )
+    params: int | None = Field(None, ge=1, le=MANY, description="parameter budget of every network; overrides `width`")
     seed: int = Field(0, ge=0, lt=2**32, description="of everything random")
     objectives: tuple[str, ...] = Field(
         ("validation_error",), strict=False, min_length=1, description="columns of the trials to minimise"
@@ -112,20 +121,28 @@ class SearchConfig(BaseModel):
     )
     sampler: Sampler = Field("tpe", description="Optuna sampler")
     scheduler: Scheduler = Field("asha", description="stops poor trials early, or none")
-    grace: int = Field(2, ge=1, description="epochs before the scheduler may stop a trial")
-    reduction: int = Field(3, ge=2, description="asha and hyperband keep one trial in so many at each rung")
+    grace: int = Field(2, ge=1, le=MANY, description="epochs before the scheduler may stop a trial")
+    reduction: int = Field(3, ge=2, le=MANY, description="asha and hyperband keep one trial in so many at each rung")
     lag: int | None = Field(
-        None, ge=1, description="a draw knows the trials so many before it and no later one; 8, or 4 for each worker"
+        None,
+        ge=1,
+        le=MANY,
+        description="a draw knows the trials so many before it and no later one; 8, or 4 for each worker",
     )
     timeout: float | None = Field(None, gt=0, description="seconds that a trial may train")
-    retries: int = Field(3, ge=0, description="how often a trial whose worker or node was lost goes on elsewhere")
-    keep: int = Field(10, ge=1, description="finished trials whose weights are kept, the best")
+    retries: int = Field(
+        3, ge=0, le=MANY, description="how often a trial whose worker or node was lost goes on elsewhere"
+    )
+    keep: int = Field(10, ge=1, le=MANY, description="finished trials whose weights are kept, the best")
     enqueue: tuple[str, ...] = Field(FIRST, strict=False, description="named schemes to try first, where in the space")
-    workers: int | None = Field(None, ge=1, description="trials at a time; as many as the CPUs or GPUs hold")
+    workers: int | None = Field(None, ge=1, le=MANY, description="trials at a time; as many as the CPUs or GPUs hold")
     cpus: float = Field(1, gt=0, description="CPUs of a trial")
     gpus: float = Field(0, ge=0, description="GPUs of a trial, fractions allowed")
     decoders: int | None = Field(
-        None, ge=0, description="processes of a trial that decode a folder's images; as many as its CPUs, at most 4"
+        None,
+        ge=0,
+        le=MANY,
+        description="processes of a trial that decode a folder's images; as many as its CPUs, at most 4",
     )
     compiled: bool = Field(False, description="whether torch.compile makes the training steps")
     address: str | None = Field(None, description="Ray cluster to join; a local one is started if not given")
@@ -158,6 +175,11 @@ class SearchConfig(BaseModel):
             if isinstance(merged.get(table), Mapping):
                 merged[table] = {**budget.get(table, {}), **merged[table]}
         return merged
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _strict_space(cls, given: Any) -> SearchSpace:
+        return _space(given)
 
     @model_validator(mode="after")
     def _fitting(self) -> SearchConfig:
@@ -204,6 +226,10 @@ class SearchConfig(BaseModel):
 MAY_CHANGE = ("run", "trials", "keep", "workers", "cpus", "gpus", "decoders", "address", "confirm")
 
 
+LARGEST = 256 * 1024
+"""Bytes of a configuration file."""
+
+
 def read_config(path: str | Path | None, overrides: Mapping[str, Any]) -> SearchConfig:
     """Return the configuration of a TOML file, or of none, overridden by those of `overrides` that are not None.
 
@@ -213,10 +239,17 @@ def read_config(path: str | Path | None, overrides: Mapping[str, Any]) -> Search
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise OdenasError(f"`CONFIG` is {path}, which cannot be read: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            with Path(path).open("rb") as file:
+                text = file.read(LARGEST + 1)
+        except (OSError, ValueError) as error:  # ValueError: a path with a null character
+            raise OdenasError(
+                f"`CONFIG` is {path}, which cannot be read: {getattr(error, 'strerror', error)}"
+            ) from None
+        if len(text) > LARGEST:
+            raise OdenasError(f"`CONFIG` is {path}, but must be a TOML file of at most {LARGEST // 1024} KiB")
+        try:
+            values = tomllib.loads(text.decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, an integer of too many digits; too deep
             raise OdenasError(f"`CONFIG` is {path}, which is no TOML: {error}") from None
     if "network" in values:
         raise OdenasError("`network` is of `odenas train` alone: leave it out of CONFIG; see `backbone`")
@@ -247,10 +280,34 @@ def _one_line(error: ValidationError) -> OdenasError:
         owner: Any = SearchConfig
         for part in place[:-1]:
             owner = owner.model_fields[part].annotation
-        names = [field.name for field in fields(owner)] if owner is SearchSpace else list(owner.model_fields)
-        names = [name for name in names if name != "network"]  # no key of a search
+        names = [name for name in owner.model_fields if name != "network"]  # no key of a search
         return unknown("key" if len(place) == 1 else f"key of {'.'.join(place[:-1])}", place[-1], names)
     if first["type"] == "missing":
-        return OdenasError(f"`{'.'.join(place)}` is {first['input']!r}, but needs more numbers")
+        return OdenasError(f"`{'.'.join(place)}` is {shown(first['input'])}, but needs more numbers")
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
-    return OdenasError(f"`{'.'.join(place)}` is {first['input']!r}, but {message}")
+    message = re.sub("a valid tuple$", "a list", re.sub("a valid dictionary.*$", "a table", message))
+    return OdenasError(f"`{'.'.join(place)}` is {shown(first['input'])}, but {message}")
+
+
+def _space(given: Any) -> SearchSpace:
+    """Return the space of a table; the space itself checks its values, and takes no text or boolean for a number.
+
+    Raises:
+        OdenasError: a key is unknown, or the space refuses a value.
+    """
+    if isinstance(given, SearchSpace):
+        return given
+    if not isinstance(given, Mapping):
+        raise OdenasError(f"`space` is {shown(given)}, but must be a table")
+    names = [field.name for field in fields(SearchSpace)]
+    for name in given:
+        if name not in names:
+            raise unknown("key of space", name, names)
+    try:
+        return SearchSpace(**given)
+    except OdenasError as error:
+        message = str(error)
+    for start in ("`key of ", "`"):
+        if message.startswith(start):
+            raise OdenasError(f"{start}space.{message.removeprefix(start)}")
+    raise OdenasError(message)

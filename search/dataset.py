@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from odenas.search.images import Images, fixed_order
+from odenas.search.cache import Recipe
+from odenas.search.images import Split, fixed_order
 from odenas.search.sources import Report
 
 
@@ -34,6 +35,7 @@ class DataSet:
         order: returns an order of the indices of train and validation together, given their labels: the first
             `validation` of it are the validation split.
         task: what is asked of a network; a row of TASKS.
+        files: what the cache keeps of it; None where another package brings the data.
     """
 
     name: str
@@ -47,11 +49,12 @@ class DataSet:
     std: tuple[float, ...]
     pad: int
     flip: bool
-    read_train: Callable[[Path, Report], Images] = field(repr=False)
-    read_test: Callable[[Path, Report], Images] = field(repr=False)
+    read_train: Callable[[Path, Report], Split] = field(repr=False)
+    read_test: Callable[[Path, Report], Split] = field(repr=False)
     turn: bool = False
     order: Callable[[Tensor], NDArray[np.int64]] = field(default=fixed_order, repr=False)
     task: str = "classification"
+    files: Recipe | None = field(default=None, repr=False)
 
 
 def normalise(images: Tensor, data_set: DataSet) -> Tensor:
@@ -62,5 +65,5 @@ def normalise(images: Tensor, data_set: DataSet) -> Tensor:
     shape = (1, -1, 1, 1)
     mean = torch.tensor(data_set.mean, device=images.device).view(shape)
     scale = 1 / (255 * torch.tensor(data_set.std, device=images.device)).view(shape)
-    floats = images.to(torch.float32).contiguous(memory_format=torch.channels_last)
+    floats = images.contiguous(memory_format=torch.channels_last).to(torch.float32)
     return (floats - 255 * mean).mul_(scale)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import platform
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from odenas.nets.backbones import is_given
 from odenas.results import Run, load
 from odenas.results.wording import counted
 from odenas.search.budget import parameter_budget
+from odenas.search.checkpoint import Checkpoints
 from odenas.search.cluster import check_address, cluster
 from odenas.search.compilation import check_compiler
 from odenas.search.config import MAY_CHANGE, SearchConfig
@@ -26,8 +26,14 @@ from odenas.search.confirm import confirm, unconfirmed
 from odenas.search.data import load as load_data
 from odenas.search.data import metric_of
 from odenas.search.ledger import Ledger
+from odenas.search.log_file import logging_to
+from odenas.search.mirror import mirrored, recovered
+from odenas.search.nodes import prepare_nodes
 from odenas.search.progress import Progress
 from odenas.search.samplers import check_sampler
+from odenas.search.storage import check_storage, checkpoints_of
+from odenas.search.storage import place as place_in
+from odenas.search.transfer import ConsoleReport
 from odenas.search.tune import lag_of, run_trials, whole_device, workers
 from odenas.space import OdenasError
 
@@ -45,22 +51,23 @@ def search(config: SearchConfig, console: Console | None = None, sampler: BaseSa
 
     Raises:
         OdenasError: the folder holds another search or something else, the data cannot be had, no network of this
-            depth meets the budget of parameters, or nobody answers at the address.
+            depth meets the budget of parameters, the sampler cannot do what is asked, nobody answers at the address,
+            or folder or storage cannot be written.
     """
     console = console or Console(markup=False)
     check_compiler(config)
     if sampler is None:
         check_sampler(config)
     budget = parameter_budget(config)
-
-    def report(line: str) -> None:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-
-    load_data(config.data, train_size=config.train_size, seed=config.seed, report=report)
+    load_data(config.data, train_size=config.train_size, seed=config.seed, report=ConsoleReport(console))
     check_address(config.address)
-    with _recording(config) as run:
+    place = place_in(check_storage(config.storage), config.folder) if config.storage else None
+    if place:
+        recovered(config.folder, place)
+    with recording(config) as run, mirrored(run, place) if place else nullcontext():
         if not nothing_left(run, config):
-            _go_on(run, config, budget, console, sampler)
+            checkpoints = Checkpoints(checkpoints_of(place or str(run.path.absolute())))
+            _go_on(run, config, budget, checkpoints, console, sampler)
     return run
 
 
@@ -70,16 +77,25 @@ def nothing_left(run: Run, config: SearchConfig) -> bool:
     return bool(ended >= config.trials) and not (config.confirm.seeds and unconfirmed(run, config))
 
 
-def _go_on(run: Run, config: SearchConfig, budget: int, console: Console, sampler: BaseSampler | None) -> None:
+def _go_on(
+    run: Run,
+    config: SearchConfig,
+    budget: int,
+    checkpoints: Checkpoints,
+    console: Console,
+    sampler: BaseSampler | None,
+) -> None:
     """Run the trials that are left, and retrain the best."""
     with cluster(config.address) as resources:
         count = workers(config, resources)
-        ledger = Ledger(config, run, lag_of(config, count), sampler=sampler)
+        prepare_nodes(config, ConsoleReport(console))
+        ledger = Ledger(config, run, lag_of(config, count), checkpoints, sampler)
         title = f"odenas · {config.data} · {budget} parameters · {counted(config.epochs, 'epoch')} a trial · {run.path}"
-        with Progress(ledger.rows, config.trials, title, console, metric_of(config.data)) as progress:
+        metric = metric_of(config.data)
+        with Progress(ledger.rows, config.trials, title, console, metric, config.objectives) as progress:
             run_trials(ledger, progress, budget, count, whole_device(config))
             if config.confirm.seeds:
-                confirm(run, config, budget, progress, count)
+                confirm(run, config, budget, progress, count, checkpoints)
 
 
 def open_run(config: SearchConfig) -> Run:
@@ -138,6 +154,8 @@ def exclusive(config: SearchConfig, at_work: str) -> Iterator[Run]:
         lock.acquire(timeout=0)
     except Timeout:
         raise OdenasError(f"`--run` is {run.path}, where {at_work}; wait for it or stop it") from None
+    except OSError as error:
+        raise OdenasError(f"`--run` is {run.path}, which cannot be written: {error.strerror}") from None
     try:
         yield run
     finally:
@@ -145,17 +163,10 @@ def exclusive(config: SearchConfig, at_work: str) -> Iterator[Run]:
 
 
 @contextmanager
-def _recording(config: SearchConfig) -> Iterator[Run]:
+def recording(config: SearchConfig) -> Iterator[Run]:
     """Open the run folder for this process alone, and send what the libraries log to it and not to the console."""
     with exclusive(config, "another search is running") as run:
         optuna.logging.disable_default_handler()
         optuna.logging.enable_propagation()
-        handler = logging.FileHandler(run.log, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-        root = logging.getLogger()
-        root.addHandler(handler)
-        try:
+        with logging_to(run.log):
             yield run
-        finally:
-            root.removeHandler(handler)
-            handler.close()

@@ -9,6 +9,7 @@ from typing import Any
 from odenas.nets import SchemeNetwork, export
 from odenas.nets.backbones import is_given, source_of
 from odenas.results import Run, load
+from odenas.results.summary import confirmed_winner
 from odenas.search.budget import parameter_budget
 from odenas.search.config import SearchConfig
 from odenas.search.data import dataset, metric_of
@@ -80,15 +81,9 @@ def winner(run: Run) -> int:
     Raises:
         OdenasError: no trial of the run is finished.
     """
-    confirmed = run.confirmations
-    confirmed = confirmed[confirmed["role"] == "candidate"]
-    # A mean over the seeds that went well would flatter a scheme that fails on others.
-    failed = confirmed[confirmed["status"] != "COMPLETE"]["number"]
-    confirmed = confirmed[~confirmed["number"].isin(failed)]
-    if len(confirmed):
-        # By validation error: the test error is for reporting, choosing by it would bias it.
-        means = confirmed.groupby("number")["validation_error"].mean().to_frame().reset_index()
-        return int(means.sort_values(["validation_error", "number"])["number"].iloc[0])
+    number = confirmed_winner(run.confirmations)
+    if number is not None:
+        return number
     finished = run.trials[run.trials["status"] == "COMPLETE"]
     if not len(finished):
         raise OdenasError(f"{run.path} has no finished trial; let `odenas search` go on first")

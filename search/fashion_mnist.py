@@ -5,44 +5,57 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from odenas.search.cache import Recipe, Source, read
+from odenas.search import idx
+from odenas.search.cache import Recipe, Source
 from odenas.search.dataset import DataSet
-from odenas.search.images import Images, to_images
-from odenas.search.sources import Report, Unavailable, command, torchvision
+from odenas.search.sources import Report, Unavailable, command
+from odenas.search.transfer import transfer
 
 PACKAGE = "dataset-fashion-mnist"
+# As torchvision.datasets.FashionMNIST has them (`mirrors`, `resources`); the MD5 are on the authors' page, too.
+AUTHORS = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+MD5 = {
+    "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+}
 INSTALLED = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts the files
 
 
-def from_torchvision(work: Path, report: Report) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of torchvision's download, which compares the MD5 that the authors publish."""
-    del report
-    torchvision("FashionMNIST", work)
-    for name in RECIPE.sha1:
-        yield name, (work / "FashionMNIST" / "raw" / name).read_bytes()
+def from_authors(kept: Path, report: Report) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of the authors' host."""
+    for name, content in idx.published(AUTHORS, MD5, kept, report):
+        yield name.removesuffix(".gz"), gzip.decompress(content)
 
 
-def from_debian_installed(work: Path, report: Report) -> Iterator[tuple[str, bytes]]:
+def from_debian_installed(kept: Path, report: Report) -> Iterator[tuple[str, bytes]]:
     """Yield the files of Debian's package, where it is installed."""
-    del work, report
+    del kept, report
     if not INSTALLED.is_dir():
         raise Unavailable("it is not installed")
     yield from _unpacked(INSTALLED)
 
 
-def from_debian(work: Path, report: Report) -> Iterator[tuple[str, bytes]]:
+def from_debian(kept: Path, report: Report) -> Iterator[tuple[str, bytes]]:
     """Yield the files of Debian's package, downloaded and unpacked without installing it."""
-    del report
     needed = f"Debian or Ubuntu with `apt-get update` done, and access to its archive, which serves 31 MB for {PACKAGE}"
     options = ["-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=10", "-o", "Acquire::https::Timeout=10"]
-    command(["apt-get", "download", PACKAGE, *options], work, needed)
-    for path in work.glob("*.deb"):
-        command(["dpkg-deb", "-x", str(path), str(work)], work, needed)
-    yield from _unpacked(work / INSTALLED.relative_to("/"))
+    # What apt-get finds whole in the folder it does not fetch again.
+    with transfer(report, f"`apt-get download {PACKAGE}`") as show:
+        command(["apt-get", "download", PACKAGE, *options], kept, needed, lambda: show(None))
+    packages = list(kept.glob("*.deb"))
+    try:
+        for path in packages:
+            command(["dpkg-deb", "-x", str(path), str(kept)], kept, needed)
+        yield from _unpacked(kept / INSTALLED.relative_to("/"))
+    except Unavailable:
+        for path in packages:  # damaged: apt-get looks at its size alone
+            path.unlink()
+        raise
 
 
 def _unpacked(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -65,27 +78,11 @@ RECIPE = Recipe(
     },
     megabytes=150,  # the archives, what they unpack to, and the files
     sources=(
-        Source("torchvision", from_torchvision),
+        Source("fashion-mnist.s3-website.eu-central-1.amazonaws.com", from_authors),
         Source(f"the installed Debian package {PACKAGE}", from_debian_installed),
         Source(f"the Debian package {PACKAGE}", from_debian),
     ),
 )
-
-
-def read_train(folder: Path, report: Report) -> Images:
-    """Return the 60,000 official training images."""
-    return _images(read(RECIPE, ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"], folder, report))
-
-
-def read_test(folder: Path, report: Report) -> Images:
-    """Return the 10,000 official test images."""
-    return _images(read(RECIPE, ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"], folder, report))
-
-
-def _images(files: list[bytes]) -> Images:
-    """Return the images of an IDX file of pixels, with its header of 16 bytes, and one of labels, with 8."""
-    pixels, labels = np.frombuffer(files[0], np.uint8, offset=16), np.frombuffer(files[1], np.uint8, offset=8)
-    return to_images(pixels.reshape(-1, 1, 28, 28), labels)
 
 
 FASHION_MNIST = DataSet(
@@ -100,6 +97,7 @@ FASHION_MNIST = DataSet(
     std=(0.3530,),
     pad=2,
     flip=True,
-    read_train=read_train,
-    read_test=read_test,
+    read_train=partial(idx.read_train, RECIPE),
+    read_test=partial(idx.read_test, RECIPE),
+    files=RECIPE,
 )

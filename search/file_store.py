@@ -29,7 +29,7 @@ PASSING_WORDS = re.compile(
     "NETWORK_CONNECTION|SLOW_DOWN|THROTTLING|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|REQUEST_TIMEOUT|HTTP status 50[0234]"
 )
 PATIENCE = 60.0
-"""Seconds after which a deed that keeps failing is given up. (Within each attempt, pyarrow's S3 makes three.)"""
+"""Seconds after which a deed that keeps failing is given up."""
 T = TypeVar("T")
 
 
@@ -180,8 +180,22 @@ def within(place: str, *names: str) -> str:
 @lru_cache(maxsize=64)
 def _connected(place: str) -> tuple[Any, str]:
     # A connection is kept: to make one takes 20 ms, and a new one shakes hands again.
-    found: tuple[Any, str] = fs.FileSystem.from_uri(place)
-    return found
+    system, path = fs.FileSystem.from_uri(place)
+    return _impatient(system) if system.type_name == "s3" else system, path
+
+
+def _impatient(system: Any) -> Any:
+    """Return an S3 file system that gives up a server that is silent after 20 s, not 99, and sends a file at once.
+
+    A URL cannot say so, and neither process nor search can end before pyarrow gives up. What passes later is for
+    `_patiently`. A file sent at once is one request, otherwise three.
+    """
+    make, (options,) = system.__reduce__()  # as for pickling: all options that the URL gave
+    strategy = fs.AwsStandardS3RetryStrategy(max_attempts=2)
+    wanted = {"connect_timeout": 3.0, "request_timeout": 3.0, "allow_delayed_open": True}
+    return make(
+        options | {name: value for name, value in wanted.items() if name in options} | {"retry_strategy": strategy}
+    )
 
 
 def _patiently(deed: Callable[[], T], patience: float) -> T:

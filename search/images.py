@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -12,9 +13,29 @@ from torch import Tensor
 SPLIT_SEED = 0  # of the splits that every search shares
 
 
+class Split(Protocol):
+    """The labelled images of one split of a data set, wherever they lie."""
+
+    @property
+    def images(self) -> Any:
+        """The images themselves, or what names each of them."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Shape (n,), int64."""
+
+    def __len__(self) -> int: ...
+
+    def pick(self, indices: NDArray[np.int64]) -> Self:
+        """Return the images of these indices, in the order that they have here."""
+
+    def to(self, device: torch.device) -> Self:
+        """Return the split with its batches on a device."""
+
+
 @dataclass(frozen=True, eq=False)
 class Images:
-    """One split of a data set.
+    """One split of a data set, in memory.
 
     Args:
         images: uint8, shape (n, channels, height, width).
@@ -31,6 +52,10 @@ class Images:
         """Return the images of these indices, in the order that they have here."""
         chosen = torch.from_numpy(np.sort(indices))
         return Images(self.images[chosen], self.labels[chosen])
+
+    def to(self, device: torch.device) -> Images:
+        """Return the images on a device."""
+        return Images(self.images.to(device), self.labels.to(device))
 
 
 def to_images(pixels: NDArray[np.uint8], labels: NDArray[np.integer]) -> Images:

@@ -84,8 +84,7 @@ class Ledger:
             known = {str(name): None if pd.isna(value) else value for name, value in row.items()}
             self._take_up(known, done.get(row["number"], epochs.head(0)))
         self._keep_best()
-        for number in self.rows:  # a kill may have come between, or `keep` have become less
-            self._drop_weights(number)
+        self._tidy()
 
     @property
     def ready(self) -> bool:
@@ -163,7 +162,7 @@ class Ledger:
             reason = "budget reached"
         end = {"status": status, "stop_reason": reason, "failure": failure.text if failure else None}
         kept = str(self.run.checkpoint(number).relative_to(self.run.path)) if status == "COMPLETE" else None
-        if kept and not self.checkpoints.fetch(self.run.checkpoint(number).stem, self.run.checkpoint(number)):
+        if kept and not self._fetched(number):
             kept = None
         feasible = None if failure else total_violation(row, self.study.constraints) == 0
         self._unfinished.discard(number)
@@ -217,6 +216,25 @@ class Ledger:
             if place >= self.config.keep:
                 self._record(row | {"checkpoint": None})
                 self._drop_weights(row["number"])
+
+    def _tidy(self) -> None:
+        """Set right what a kill came between, or a smaller `keep`: drop weights, and bring those kept to the folder."""
+        held = set(self.checkpoints.names())
+        for number, row in self.rows.items():
+            weights = self.run.checkpoint(number)
+            if row.get("checkpoint") and not weights.exists():
+                self._fetched(number)
+            elif weights.stem in held or weights.exists():
+                self._drop_weights(number)
+
+    def _fetched(self, number: int) -> bool:
+        """Return whether the weights of a complete trial are in the run folder, or were brought there."""
+        weights = self.run.checkpoint(number)
+        try:
+            return self.checkpoints.fetch(weights.stem, weights)
+        except OSError as error:  # the trial is none the worse for it
+            log.warning("trial %d: its weights cannot be fetched from %s: %s", number, self.checkpoints.place, error)
+            return False
 
     def _drop_weights(self, number: int) -> None:
         """Delete what is kept of a training that is over: its state, and its weights unless they are to be kept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,9 @@ from scipy.stats import qmc
 from odenas.search.config import SearchConfig
 from odenas.space import OdenasError, SearchSpace
 from odenas.space.errors import unknown
+
+# It says at its first draw that it would be faster with a package that Optuna does not bring.
+logging.getLogger("optuna._gp.batched_lbfgsb").setLevel(logging.ERROR)
 
 SET_CONSTRAINT = hasattr(Trial, "set_constraint")
 """Optuna 5 takes constraints by name at the trial; before, samplers read them by a function of the trial."""

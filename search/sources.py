@@ -1,20 +1,16 @@
-"""Where data sets come from: torchvision's download, or a command such as a package manager's."""
+"""What a source of a data set may say, and a command, such as a package manager's, as one."""
 
 from __future__ import annotations
 
-import errno
-import socket
 import subprocess
+import time
 from collections.abc import Callable, Sequence
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
 Report = Callable[[str], object]
 
-CONNECTION_SECONDS = 10.0  # the longest silence of a host
 COMMAND_SECONDS = 1800.0  # the longest a command may take: 140 MB at 80 kB/s
-STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+POLL_SECONDS = 0.5  # between two looks at a command
 
 
 class Unavailable(Exception):
@@ -25,45 +21,43 @@ class Unavailable(Exception):
         super().__init__(line if len(line) <= 300 else f"{line[:297]}...")
 
 
-def torchvision(name: str, root: Path, **options: Any) -> Any:
-    """Return torchvision's data set of the class `name`, downloaded into `root` unless it is there.
-
-    While it runs, sockets that the process opens time out after CONNECTION_SECONDS of silence, so that an unreachable
-    host costs seconds.
-
-    Raises:
-        Unavailable: torchvision does not import, its host is out of reach, or what came is damaged.
-        OSError: `root` cannot be written to.
-    """
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(CONNECTION_SECONDS)
-    try:
-        import torchvision.datasets  # takes seconds, and fails where it does not match torch
-
-        return getattr(torchvision.datasets, name)(root, download=True, **options)
-    except (ImportError, RuntimeError, HTTPException, OSError) as error:
-        if isinstance(error, OSError) and error.errno in STORAGE:
-            raise
-        raise Unavailable(str(error) or type(error).__name__) from error
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def command(arguments: Sequence[str], folder: Path, needed: str) -> None:
-    """Run a command in `folder`; `needed` says what it takes to succeed.
+def command(arguments: Sequence[str], folder: Path, needed: str, waiting: Callable[[], object] = lambda: None) -> None:
+    """Run a command in `folder`; `needed` says what it takes to succeed; `waiting` is called while it runs.
 
     Raises:
         Unavailable: there is no such command, or it fails or takes longer than COMMAND_SECONDS.
     """
-    line = " ".join(arguments[:3])
+    line, deadline = " ".join(arguments[:3]), time.monotonic() + COMMAND_SECONDS
     try:
-        done = subprocess.run(
-            arguments, cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=COMMAND_SECONDS
+        process = subprocess.Popen(
+            arguments,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
     except OSError as error:
         raise Unavailable(f"`{arguments[0]}` is no command on PATH ({error.strerror}); needed: {needed}") from error
-    except subprocess.TimeoutExpired:
-        raise Unavailable(f"`{line}` took more than {COMMAND_SECONDS:.0f} s; needed: {needed}") from None
-    if done.returncode:
-        said = [text for text in done.stderr.splitlines() if "err" in text.lower() or text.startswith("E:")]
-        raise Unavailable(f"`{line}` failed ({' '.join(said[:3]) or done.returncode}); needed: {needed}")
+    with process:
+        try:
+            errors = _errors(process, deadline, waiting)
+        except BaseException:  # an interrupt, too, ends the command
+            process.kill()
+            raise
+    if errors is None:
+        raise Unavailable(f"`{line}` took more than {COMMAND_SECONDS:.0f} s; needed: {needed}")
+    if process.returncode:
+        said = [text for text in errors.splitlines() if "err" in text.lower() or text.startswith("E:")]
+        raise Unavailable(f"`{line}` failed ({' '.join(said[:3]) or process.returncode}); needed: {needed}")
+
+
+def _errors(process: subprocess.Popen[str], deadline: float, waiting: Callable[[], object]) -> str | None:
+    """Return what a command wrote on stderr until its end; None where it was killed at the deadline."""
+    while time.monotonic() < deadline:
+        try:
+            return process.communicate(timeout=POLL_SECONDS)[1]
+        except subprocess.TimeoutExpired:
+            waiting()
+    process.kill()
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import tee
 
 import torch
 from torch import Tensor
@@ -15,7 +16,6 @@ from odenas.search.images import Images
 from odenas.search.metric import ERROR, PSNR, Metric
 from odenas.search.psnr import PEAK, psnr
 
-EVALUATION_BATCH = 1000
 WHOLE = "whole"
 """The one part of a test that is not divided."""
 
@@ -31,7 +31,7 @@ class Task:
             with the reduction "sum" their sum.
         training: (augmented uint8 images, labels, data set, generator) -> inputs and targets of a network; what is
             random is drawn from the generator.
-        judging: (images, data set, part) -> inputs and targets batch by batch, the same at every call.
+        judging: (batches of uint8 images, data set, part) -> inputs and targets batch by batch, the same at every call.
         parts: of the test; each has all images, and the judgement is the mean over the parts.
         judge: (outputs, targets, data set) -> what is minimised for each image, shape (batch,), in the metric's unit.
         metric: how that is shown.
@@ -42,7 +42,7 @@ class Task:
 
     loss: Callable[..., Tensor]
     training: Callable[[Tensor, Tensor, DataSet, torch.Generator], Batch]
-    judging: Callable[[Images, DataSet, str], Iterator[Batch]]
+    judging: Callable[[Iterator[Images], DataSet, str], Iterator[Batch]]
     parts: tuple[str, ...]
     judge: Callable[[Tensor, Tensor, DataSet], Tensor]
     metric: Metric
@@ -67,9 +67,9 @@ def _labelled(images: Tensor, labels: Tensor, data_set: DataSet, generator: torc
     return normalise(images, data_set), labels
 
 
-def _all_labelled(images: Images, data_set: DataSet, part: str) -> Iterator[Batch]:
+def _all_labelled(batches: Iterator[Images], data_set: DataSet, part: str) -> Iterator[Batch]:
     del part
-    for batch in _batches(images):
+    for batch in batches:
         yield normalise(batch.images, data_set), batch.labels
 
 
@@ -84,22 +84,16 @@ def _noisy(images: Tensor, labels: Tensor, data_set: DataSet, generator: torch.G
     return normalise(fresh_noise(images, generator), data_set), normalise(images, data_set)
 
 
-def _all_noisy(images: Images, data_set: DataSet, part: str) -> Iterator[Batch]:
-    clean = (batch.images for batch in _batches(images))
-    for batch, noisy in zip(_batches(images), fixed_noise(clean, NOISE_LEVELS[part]), strict=True):
-        yield normalise(noisy, data_set), normalise(batch.images, data_set)
+def _all_noisy(batches: Iterator[Images], data_set: DataSet, part: str) -> Iterator[Batch]:
+    clean, targets = tee(batch.images for batch in batches)
+    for noisy, images in zip(fixed_noise(clean, NOISE_LEVELS[part]), targets, strict=True):
+        yield normalise(noisy, data_set), normalise(images, data_set)
 
 
 def _less_psnr(outputs: Tensor, targets: Tensor, data_set: DataSet) -> Tensor:
     """Return −PSNR in dB of each image, on the scale of the pixels."""
     scale = PEAK * torch.tensor(data_set.std, device=targets.device).view(1, -1, 1, 1)
     return -psnr(outputs * scale, targets * scale)
-
-
-def _batches(images: Images) -> Iterator[Images]:
-    for start in range(0, len(images.labels), EVALUATION_BATCH):
-        chosen = slice(start, start + EVALUATION_BATCH)
-        yield Images(images.images[chosen], images.labels[chosen])
 
 
 NOISE_LEVELS: dict[str, float] = {f"σ {sigma}": sigma for sigma in SIGMAS}

@@ -1,26 +1,23 @@
-"""What the commands print: tables of trials, of retrained schemes, of named schemes."""
+"""What the commands print: the table of trials, and what to do next."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
-from collections.abc import Collection
-from typing import Any
 
-import pandas as pd
 from rich.console import Console
-from rich.table import Table
 
 from odenas.nets.backbones import is_given
-from odenas.results import Run, leaderboard, summary
-from odenas.results.summary import parts
+from odenas.results import Run, leaderboard
+from odenas.results.ranking import objectives
 from odenas.results.wording import counted
-from odenas.search.data import metric_of
-from odenas.search.exporting import winner
+from odenas.search.cache import cache_folder, state
+from odenas.search.cells import plain_table, text
+from odenas.search.data import DATASETS, metric_of
+from odenas.search.figures import figure, heading
 from odenas.search.metric import Metric
-from odenas.space import Scheme, describe
+from odenas.search.transfer import megabytes
 
 console = Console(markup=False)  # a path or a failure may hold [brackets]
 if not console.is_terminal:
@@ -32,69 +29,35 @@ def show_trials(run: Run, top: int) -> None:
     board = leaderboard(run)
     counts = board["status"].value_counts()
     states = ", ".join(f"{counts[name]} {word}" for name, word in STATES.items() if name in counts)
-    metric = _metric(run)
-    table = _table(f"{run.path}: {counted(len(board), 'trial')} ({states})", RIGHT_TRIALS, "#", "trial",
-                   f"validation {metric.name} {metric.unit}", "epochs", "scheme", "order", "params", "")  # fmt: skip
+    metric, names = _metric(run), objectives(run)
+    several, errors = len(names) > 1, [name for name in ("validation_error",) if name not in names]
+    costs, shown = [name for name in ("params",) if name not in names], [*names, *errors]
+    columns = ["front" if several else "#", "trial", *(heading(name, metric) for name in shown),
+               "epochs", "scheme", "order", *costs, ""]  # fmt: skip
+    right = [at for at, name in enumerate(columns) if name not in ("scheme", "")]
+    table = plain_table(f"{run.path}: {counted(len(board), 'trial')} ({states})", right, *columns)
     for row in board.head(top).to_dict("records"):
+        broken = "breaks a constraint" if row["feasible"] is False else ""
         table.add_row(
-            _text(row["rank"]),
-            _text(row["number"]),
-            _number(metric.shown(row["validation_error"])),
+            text(row["rank"]),
+            text(row["number"]),
+            *(figure(name, row[name], metric) for name in shown),
             f"{row['epochs']}/{row['budget']}",
             row["label"],
-            _text(row["order"]),
-            _text(row["params"]),
-            "" if row["status"] == "COMPLETE" else _text(row["stop_reason"]) or "running",
+            text(row["order"]),
+            *(text(row[name]) for name in costs),
+            broken if row["status"] == "COMPLETE" else text(row["stop_reason"]) or "running",
+            style="bold" if several and text(row["rank"]) == "1" else None,
         )
     console.print(table)
     if len(board) > top:
         console.print(f"{len(board) - top} more: --top {len(board)}, or --out table.csv", highlight=False)
-
-
-def show_confirmation(run: Run) -> None:
-    """Print what retraining over seeds says: what each scheme is worth on the test beside its Euler twin."""
-    rows = summary(run.confirmations)
-    if not len(rows):
-        return
-    schemes_of = run.confirmations.drop_duplicates("label").set_index("label")["scheme"]
-    # Twins that are one and the same network are one row.
-    rows = rows[~(rows["role"].eq("twin") & rows["label"].map(schemes_of).duplicated())]
-    trials = run.trials.set_index("number")["validation_error"]
-    first, metric, divided = rows.iloc[0], _metric(run), parts(run.confirmations)
-    table = _table(
-        f"Retrained over {counted(int(rows['seeds'].max()), 'seed')}: {counted(int(first['budget']), 'epoch')}, "
-        f"{rows['params'].min()} to {rows['params'].max()} parameters",
-        range(1, 4 + len(divided.columns)), "scheme", f"search {metric.unit}", f"test {metric.name} {metric.unit}",
-        *divided.columns, "less its Euler twin [95 %]", "",
-    )  # fmt: skip
-    for row in rows.sort_values("mean", na_position="last").to_dict("records"):
-        twin = row["role"] == "twin"
-        label = describe(Scheme.from_dict(json.loads(schemes_of[row["label"]])))
-        table.add_row(
-            label if twin or pd.isna(row["number"]) else f"{label} (trial {row['number']})",
-            "" if twin or pd.isna(row["number"]) else _number(metric.shown(trials[row["number"]])),
-            _spread(metric.shown(row["mean"]), row["std"]),
-            *(_number(metric.shown(value)) for value in divided.reindex([row["label"]]).to_numpy().flat),
-            _interval(
-                metric.shown(row["difference"]), *metric.shown_interval(row["difference_low"], row["difference_high"])
-            ),
-            "twin" if twin else str(row["verdict"]).split(" than ")[0].split(" of its ")[0].split(" (")[0],
-        )
-    console.print()
-    console.print(table)
-    candidates = rows[rows["role"] == "candidate"]
-    best = candidates[candidates["number"] == winner(run)] if len(candidates) else candidates
-    for row in best.to_dict("records"):
-        console.print(f"Best of those found: {row['label']}", style="bold", highlight=False, soft_wrap=True, end="")
+    if several and board["rank"].notna().any():
+        count, of = counted(int(board["rank"].eq(1).sum()), "trial"), ", ".join(heading(name, metric) for name in names)
         console.print(
-            f" (by its mean validation {metric.name} over the seeds).\nOn the test images it is {row['verdict']}.",
-            highlight=False, soft_wrap=True,
+            f"Front 1 is the Pareto front ({count}): no other trial is as good in all of {of}, and better in one.",
+            style="dim", highlight=False, soft_wrap=True,
         )  # fmt: skip
-    console.print(
-        "The difference is paired by seed; ± is the standard deviation over seeds. The column `search` is the\n"
-        f"validation {metric.name} that the search saw: one seed, and the best of many, so expect it to flatter.",
-        style="dim", highlight=False, soft_wrap=True,
-    )  # fmt: skip
 
 
 def show_next(run: Run) -> None:
@@ -111,40 +74,22 @@ def show_next(run: Run) -> None:
     console.print(winner_of, highlight=False, soft_wrap=True)
 
 
+def show_data_sets() -> None:
+    """Print the data sets, and what the cache has of each."""
+    folder = cache_folder()
+    table = plain_table(None, (1, 2, 3, 5), "data set", "train", "validation", "test", "images", "classes", "")
+    for row in DATASETS.values():
+        shape = f"{row.channels}×{row.size}×{row.size}"
+        there, count = ("with the installation", 0) if row.files is None else state(row.files, folder)
+        size = f", {megabytes(count)}" if count else ""
+        table.add_row(row.name, *map(str, (row.train, row.validation, row.test)), shape, str(row.classes), there + size)
+    console.print(table)
+    console.print(f"The folder: {folder}", highlight=False, soft_wrap=True)
+
+
 STATES = {"COMPLETE": "done", "PRUNED": "stopped early", "FAIL": "failed", "RUNNING": "running"}
-RIGHT_TRIALS = (0, 1, 2, 3, 5, 6)
 
 
 def _metric(run: Run) -> Metric:
     """Return what judges the networks of a run; one that names no data has those of a search that names none."""
     return metric_of(run.config.get("data", "digits"))
-
-
-def _table(title: str | None, right: Collection[int], *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index in right else "left", overflow="fold")
-    return table
-
-
-def _text(value: Any) -> str:
-    return "" if pd.isna(value) else str(value)
-
-
-def _number(value: Any) -> str:
-    return "" if pd.isna(value) else f"{value:.2f}"
-
-
-def _spread(mean: Any, std: Any) -> str:
-    return _number(mean) + ("" if pd.isna(std) else f" ± {std:.2f}")
-
-
-def _interval(middle: Any, low: Any, high: Any) -> str:
-    if pd.isna(middle):
-        return ""
-    return _signed(middle) + ("" if pd.isna(low) else f" [{_signed(low)}, {_signed(high)}]")
-
-
-def _signed(value: float) -> str:
-    """Return a number with its sign and two decimals, and no −0.00."""
-    return f"{round(value, 2) + 0.0:+.2f}"

@@ -1,19 +1,21 @@
-"""The training loop: data on the device as uint8, one pass an epoch, resumable after each."""
+"""The training loop: one pass over the training images an epoch, resumable after each."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from odenas.search.augment import augment
+from odenas.search.batches import Batches, batch_count, batches_of
 from odenas.search.data import Data
 from odenas.search.dataset import DataSet
-from odenas.search.images import Images
+from odenas.search.ema import WeightAverage
+from odenas.search.images import Split
 from odenas.search.recipe import Recipe
 from odenas.search.tasks import task_of
 
@@ -26,8 +28,9 @@ class Training:
     """The training of one network for a number of epochs; its state can be saved after each and taken up again.
 
     Args:
-        network: to train, in place; it is moved to the device.
-        data: train and validation images; they are moved to the device.
+        network: to train, in place; it is moved to the device. After each epoch it is what is judged and kept: with the
+            averaged weights, where the recipe says so.
+        data: train and validation images; their batches come on the device.
         data_set: what they are, for normalisation, augmentation and the task.
         recipe: how to train.
         epochs: budget; the learning rate falls over it.
@@ -51,9 +54,12 @@ class Training:
         self.device = torch.device(device)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.forward: Callable[[Tensor], Tensor] = torch.compile(self.network) if compiled else self.network
-        self.train_images, self.validation_images = to(data.train, self.device), to(data.validation, self.device)
+        self.batches = batches_of(to(data.train, self.device), data_set)
+        self.validation = batches_of(to(data.validation, self.device), data_set)
         self.data_set, self.task = data_set, task_of(data_set)
         self.recipe, self.epochs = recipe, epochs
+        self.loss = recipe.loss(self.task)
+        self.average = WeightAverage(self.network, recipe.ema) if recipe.ema else None
         self.optimizer = recipe.optimizer(network)
         self.generator = torch.Generator().manual_seed(seed)
         self.epoch = 0
@@ -68,12 +74,12 @@ class Training:
         """
         while self.epoch < self.epochs:
             start = time.perf_counter()
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), self.average.raw() if self.average else nullcontext():
                 # Stochastic depth draws from the global generator.
                 torch.manual_seed(int(torch.randint(2**31, (), generator=self.generator)))
                 loss, error = self._train_epoch()
             self.epoch += 1
-            judgement = evaluate(self.network, self.validation_images, self.data_set)
+            judgement = judge(self.network, self.validation, self.data_set)
             after_epoch(
                 {
                     "epoch": self.epoch,
@@ -93,6 +99,8 @@ class Training:
             for name, value in self.optimizer.state[parameter].items():
                 if value is not None:
                     tensors[f"optimizer.{index}.{name}"] = value
+        if self.average:
+            tensors |= {f"average.{name}": value for name, value in self.average.state().items()}
         tensors["generator"] = self.generator.get_state()
         tensors["epoch"] = torch.tensor(self.epoch)
         return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
@@ -105,44 +113,37 @@ class Training:
                 # AdamW counts its steps on the CPU; all else lies in memory as the parameter does.
                 moved = value.clone() if name == "step" else torch.empty_like(parameter).copy_(value)
                 self.optimizer.state[parameter][name] = moved
+        if self.average:
+            self.average.restore(_under("average.", tensors))
         self.generator.set_state(tensors["generator"])
         self.epoch = int(tensors["epoch"])
 
     def _train_epoch(self) -> tuple[float, float]:
         """Return the mean loss and what is minimised over the epoch's batches."""
         self.network.train()
-        count, size = len(self.train_images.labels), self.recipe.batch_size
+        count, size = len(self.batches), self.recipe.batch_size
         loss_sum = torch.zeros((), device=self.device)
         error_sum = torch.zeros((), device=self.device, dtype=torch.float64)
-        order = torch.randperm(count, generator=self.generator).to(self.device)
-        batches = -(-count // size)
-        if batches > 1 and count % size == 1:
-            batches -= 1  # batch norm needs two images
-        for batch in range(batches):
+        batches = batch_count(count, size)
+        for batch, (inputs, targets) in enumerate(self.batches.epoch(size, self.generator)):
             rate = self.recipe.rate((self.epoch + batch / batches) / self.epochs)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
-            chosen = order[batch * size : (batch + 1) * size]
-            inputs, targets = self._batch(chosen)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
                 outputs = self.forward(inputs)
-                loss = self.task.loss(outputs, targets)
+                loss = self.loss(outputs, targets)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-            loss_sum += loss.detach() * len(chosen)
+            if self.average:
+                self.average.update()
+            loss_sum += loss.detach() * len(inputs)
             error_sum += self.task.judge(outputs.detach().float(), targets, self.data_set).sum()
         seen = min(count, batches * size)
         mean = float(loss_sum) / seen
         if not torch.isfinite(torch.tensor(mean)):
             raise NonFiniteLoss(f"non-finite loss in epoch {self.epoch + 1}")
         return mean, float(error_sum) / seen
-
-    def _batch(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the inputs and targets of the images chosen, augmented."""
-        row = self.data_set
-        images = augment(self.train_images.images[chosen], row.pad, row.flip, self.generator, row.turn)
-        return self.task.training(images, self.train_images.labels[chosen], row, self.generator)
 
     def _parameters(self) -> Iterator[nn.Parameter]:
         for group in self.optimizer.param_groups:
@@ -163,15 +164,20 @@ class Judgement(NamedTuple):
     parts: dict[str, float]
 
 
-def evaluate(network: nn.Module, images: Images, data_set: DataSet) -> Judgement:
-    """Judge a network, in evaluation mode, on images of its device."""
+def evaluate(network: nn.Module, split: Split, data_set: DataSet) -> Judgement:
+    """Judge a network, in evaluation mode, on a split whose batches come on its device."""
+    return judge(network, batches_of(split, data_set), data_set)
+
+
+def judge(network: nn.Module, batches: Batches, data_set: DataSet) -> Judgement:
+    """Judge a network, in evaluation mode, on batches that come on its device."""
     network.eval()
-    task, device, count = task_of(data_set), images.images.device, len(images.labels)
+    task, device, count = task_of(data_set), batches.device, len(batches)
     losses, errors = [], []
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         for part in task.parts:
             loss, error = (torch.zeros((), device=device, dtype=kind) for kind in (torch.float32, torch.float64))
-            for inputs, targets in task.judging(images, data_set, part):
+            for inputs, targets in batches.judging(part):
                 outputs = network(inputs).float()
                 loss += task.loss(outputs, targets, reduction="sum")
                 error += task.judge(outputs, targets, data_set).sum()
@@ -189,6 +195,6 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def to(images: Images, device: torch.device) -> Images:
-    """Return the images on a device."""
-    return Images(images.images.to(device), images.labels.to(device))
+def to(split: Split, device: torch.device) -> Split:
+    """Return a split with its batches on a device."""
+    return split.to(device)

@@ -60,6 +60,10 @@ class TrainingProgress:
         if self.live is None and time.monotonic() - self.printed >= INTERVAL:
             self._print()
 
+    def say(self, line: str) -> None:
+        """Print a line that is no progress, in a terminal above the live one."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def end(self) -> None:
         """Say that the training is over; elsewhere than in a terminal, its last epoch is always shown."""
         if self.live is None and not self.shown:

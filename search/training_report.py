@@ -12,52 +12,52 @@ import pandas as pd
 from rich.console import Console
 
 from odenas.nets.named_networks import NamedNetwork
+from odenas.nets.published_recipes import recipe_on
 from odenas.results import Run, published, summary
 from odenas.results.summary import parts
 from odenas.results.wording import counted
 from odenas.search.config import SearchConfig
 from odenas.search.data import Data, dataset, metric_of
 from odenas.search.metric import Metric
-
-PUBLISHED_ON = "cifar10"
-NAMES = {"sgd": "SGD with momentum", "adam": "AdamW"}
-
-
-def has_published_task(data: str) -> bool:
-    """Return whether the published recipes are for the task of this data set."""
-    return dataset(data).task == dataset(PUBLISHED_ON).task
+from odenas.search.training_recipes import PUBLISHED_ON, described, has_published_task, recipe_of
 
 
 def show_plan(name: str, row: NamedNetwork, config: SearchConfig, images: Data, console: Console) -> None:
     """Print what is going to be trained, by which recipe, and where that departs from the published one."""
-    recipe, own = row.recipe, config.recipe
+    recipe, own = recipe_on(config.data, row.recipe), config.recipe
+    known = recipe_of(row, config.data, own, config.train_size)
     say(console, f"{name}: {row.about}.")
     if not has_published_task(config.data):
         say(
             console,
-            f"The recipes of named networks are for classifiers. That of a search on {config.data}: "
-            f"{NAMES[own.algorithm]}, weight decay {own.weight_decay:g}, batch {own.batch_size}, learning rate "
-            f"{own.learning_rate:g}, which falls to 0 by a half cosine.",
+            f"The recipes of named networks are for classifiers. That of a search on {config.data}: {described(own)}.",
         )
         backbone = row.options.get("backbone", config.backbone)
         say(console, f"Here: a {backbone} network, {counted(config.epochs, 'epoch')}, {_counts(images)}.")
         return
-    say(
-        console,
-        f"Recipe of {recipe.source}: {recipe.epochs} epochs of {recipe.data}, SGD with momentum {recipe.momentum:g}"
-        f"{' (Nesterov)' if recipe.nesterov else ''}, weight decay {recipe.weight_decay:g}, batch {recipe.batch_size}, "
-        f"learning rate {recipe.learning_rate:g}, ÷10 after {_epochs(recipe.milestones)}.",
-    )
+    if known and known.name == "published":
+        say(
+            console,
+            f"Recipe of {recipe.source}: {recipe.epochs} epochs of {recipe.data}, SGD with momentum {recipe.momentum:g}"
+            f"{' (Nesterov)' if recipe.nesterov else ''}, weight decay {recipe.weight_decay:g}, batch "
+            f"{recipe.batch_size}, learning rate {recipe.learning_rate:g}, ÷10 after {_epochs(recipe.milestones)}.",
+        )
+    elif known:
+        say(console, f"Recipe {known.name!r}, in place of the published one: {known.epochs} epochs, {described(own)}.")
+    else:
+        say(console, f"A recipe of its own: {described(own)}.")
     say(console, f"Here: {'; '.join(departures(row, config, images))}.")
 
 
 def departures(row: NamedNetwork, config: SearchConfig, images: Data) -> list[str]:
-    """Return what a training does otherwise than the published one, each in a few words."""
-    recipe, found = row.recipe, []
-    if config.epochs != recipe.epochs:
+    """Return what a training does otherwise than its recipe says, each in a few words."""
+    recipe, found = recipe_on(config.data, row.recipe), []
+    known = recipe_of(row, config.data, config.recipe, config.train_size)
+    if known is None or config.epochs != known.epochs:
         falls = _epochs([share * config.epochs for share in config.recipe.milestones])
-        found.append(f"{config.epochs} epoch{'s' * (config.epochs > 1)}, so the learning rate falls after {falls}")
-    where = "" if config.data == PUBLISHED_ON else f"{config.data}, "
+        so = f", so the learning rate falls after {falls}" if config.recipe.schedule == "step" else ""
+        found.append(f"{counted(config.epochs, 'epoch')}{so}")
+    where = "" if config.data == recipe.data.lower().replace("-", "") else f"{config.data}, "
     found.append(f"{where}{_counts(images)}")
     if row.scheme.coefficients.learning == "learned":
         found.append("the scheme's coefficients have no weight decay")
@@ -82,26 +82,29 @@ def show_test(name: str, row: NamedNetwork, run: Run, config: SearchConfig, cons
         say(console, f"  less its twin: {_difference(mine, metric)}")
     trained = run.trials.iloc[0]
     commit = "" if pd.isna(trained["commit"]) else f", commit {trained['commit'][:12]}"
-    of = f" of the recipe's {row.recipe.epochs}" if has_published_task(config.data) else ""
-    trained_for = f"{config.epochs}{of} epoch{'s' * (config.epochs > 1 or bool(of))}"
+    known = recipe_of(row, config.data, config.recipe, config.train_size)
+    full = known.epochs if known and has_published_task(config.data) else None
+    trained_for = (
+        f"{config.epochs} of the recipe's {counted(full, 'epoch')}" if full else counted(config.epochs, "epoch")
+    )
     say(
         console,
         f"Trained for {trained_for} on {trained['train_size']} images, on "
         f"{trained['device']}; odenas {trained['version_odenas']}, torch {trained['version_torch']}{commit}.",
     )
-    if config.data == PUBLISHED_ON:
-        for line in published_errors(row):
-            say(console, f"Published: {line}")
+    by = "" if known and known.name == "published" else ", by another recipe"
+    for line in published_errors(row, config.data):
+        say(console, f"Published{by}: {line}")
 
 
-def published_errors(row: NamedNetwork) -> list[str]:
-    """Return the errors on CIFAR-10 that are published of this very network, with what to know of each."""
+def published_errors(row: NamedNetwork, data: str = PUBLISHED_ON) -> list[str]:
+    """Return the errors on a data set that are published of this very network, with what to know of each."""
     table = published()
-    table = table[(table["network"] == row.published) & (table["data"] == PUBLISHED_ON)] if row.published else table[:0]
+    table = table[(table["network"] == row.published) & (table["data"] == data)] if row.published else table[:0]
     lines = []
     for known in table.to_dict("records"):
         spread = "" if pd.isna(known["spread"]) else f" ± {known['spread']:.2f}"
-        runs = "" if pd.isna(known["n_runs"]) else f", {known['n_runs']} run{'s' * (known['n_runs'] != 1)}"
+        runs = "" if pd.isna(known["n_runs"]) else f", {counted(known['n_runs'], 'run')}"
         note = "" if pd.isna(known["note"]) else f"; {known['note']}"
         statistic = "" if known["statistic"] == "not stated" else f", {known['statistic']}"
         lines.append(f"{known['error_percent']:.2f}{spread} %{statistic}{runs} ({known['source']}{note})")

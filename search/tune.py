@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -21,7 +22,7 @@ from odenas.search.failures import Failure
 from odenas.search.ledger import Ledger
 from odenas.search.progress import Progress
 from odenas.search.tracking import callbacks
-from odenas.search.trial import Report, train_trial
+from odenas.search.trial import TRACEBACK_LINES, Report, train_trial
 from odenas.space import OdenasError
 
 Train = Callable[[Mapping[str, Any], Report], None]
@@ -117,11 +118,16 @@ class LedgerScheduler(FIFOScheduler):
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Note what Ray knows of a lost worker: whether it was ended for want of memory."""
-        error = trial.get_pickled_error() if hasattr(trial, "get_pickled_error") else None
+        """Note what Ray knows of an attempt that ended without a word: whether memory was short, or it raised."""
+        left = trial.pickled_error_file
+        # Tune has just written it, in this process.
+        error = ray.cloudpickle.loads(Path(left).read_bytes()) if left and Path(left).exists() else None
+        lines = str(error).strip().splitlines() or [""]
         if isinstance(error, ray.exceptions.OutOfMemoryError):
-            text = str(error).strip().splitlines()[0]
-            self.searcher.failures[trial.trial_id] = Failure("out of memory", "out of memory", text)
+            self.searcher.failures[trial.trial_id] = Failure("out of memory", "out of memory", lines[0])
+        elif isinstance(error, ray.exceptions.RayTaskError):  # of the worker's own code: of a training it is reported
+            text = "\n".join(lines[-TRACEBACK_LINES:])
+            self.searcher.failures[trial.trial_id] = Failure("exception", lines[-1], text)
 
     def __reduce__(self) -> Any:
         return (FIFOScheduler, ())
@@ -178,7 +184,7 @@ def run_trials(
                 name="trials",
                 storage_path=storage,
                 verbose=0,
-                callbacks=callbacks(config, ledger.run),
+                callbacks=[*callbacks(config, ledger.run)],
                 # Attempts are the ledger's to count.
                 failure_config=tune.FailureConfig(max_failures=0),
             ),
@@ -211,7 +217,7 @@ def whole_device(config: SearchConfig) -> dict[str, float]:
     """Return the resources of a trial that is to have its device for itself: whole GPUs, or all CPUs of a machine."""
     if config.gpus:
         return {"GPU": float(math.ceil(config.gpus))}
-    return {"CPU": max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])}
+    return {"CPU": max(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])}  # type: ignore[no-untyped-call]
 
 
 def lag_of(config: SearchConfig, count: int) -> int:

@@ -127,10 +127,12 @@ class Enumerator:
     def __init__(self, last: Collection[str]) -> None:
         self.last = last
         self.path: list[list[int]] = []  # of each choice asked for: the index taken, and how many there are
+        self.asked: dict[str, list[Any] | Interval] = {}  # all that was asked for in any round
         self._begin()
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         """Return the choice that this round takes."""
+        self.asked[name] = list(choices)
         if field(name) in self.last:
             self.count *= len(choices)
             return choices[0]
@@ -141,6 +143,7 @@ class Enumerator:
 
     def suggest_float(self, name: str, low: float, high: float) -> Any:
         """Return a Fraction inside the interval, and remember the name."""
+        self.asked[name] = (low, high)
         self.coordinates.append(name)
         ends = [Fraction(round(end * RESOLUTION), RESOLUTION) for end in (low, high)]
         return ends[0] + (ends[1] - ends[0]) * self.WITHIN

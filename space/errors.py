@@ -8,6 +8,9 @@ from difflib import get_close_matches
 from operator import index
 from typing import Any
 
+LONGEST = 480
+"""Characters of a message; what is longer loses its middle."""
+
 
 class OdenasError(ValueError):
     """A value that odenas cannot use: one line naming the field, what was given and what is needed.
@@ -15,13 +18,30 @@ class OdenasError(ValueError):
     The command line prints it without a traceback and exits with status 2.
     """
 
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.splitlines())
+        if not line.isprintable():  # what a terminal would obey, or cannot write
+            line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in line)
+        if len(line) > LONGEST:
+            line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 + 3 :]}"
+        super().__init__(line)
+
+
+def shown(given: object, most: int = 80) -> str:
+    """Return how a value is written, cut where it is longer than `most` characters."""
+    try:
+        text = repr(given)
+    except (ValueError, RecursionError):  # an integer of more digits than Python writes, or too deep a list
+        return f"a {type(given).__name__} too large to show"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
 
 def unknown(field: str, given: object, valid: Iterable[object]) -> OdenasError:
     """Return the error for `given`, which is none of the `valid` values of `field`; it proposes the nearest one."""
-    names = [str(name) for name in valid]
-    near = get_close_matches(str(given), names, n=1, cutoff=0.5)
+    names, text = [str(name) for name in valid], shown(given)
+    near = get_close_matches(given[:80] if isinstance(given, str) else text, names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return OdenasError(f"`{field}` is {given!r}, but must be one of {', '.join(names)}{hint}")
+    return OdenasError(f"`{field}` is {text}, but must be one of {', '.join(names)}{hint}")
 
 
 def table(name: str, data: object, keys: Collection[str]) -> dict[str, Any]:
@@ -62,7 +82,7 @@ def integer(field: str, value: object, low: int, high: int) -> int:
         with suppress(TypeError):
             found = index(value)  # type: ignore[arg-type]  # numpy's integers too
     if found is None or not low <= found <= high:
-        raise OdenasError(f"`{field}` is {value!r}, but must be an integer from {low} to {high}")
+        raise OdenasError(f"`{field}` is {shown(value)}, but must be an integer from {low} to {high}")
     return found
 
 
@@ -73,4 +93,4 @@ def real(field: str, value: object, low: float, high: float) -> None:
         OdenasError: it is not.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise OdenasError(f"`{field}` is {value!r}, but must be a number from {low} to {high}")
+        raise OdenasError(f"`{field}` is {shown(value)}, but must be a number from {low} to {high}")

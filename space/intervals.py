@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Set
 from typing import Any
 
 from odenas.space.ask import RESOLUTION, Interval
-from odenas.space.errors import OdenasError, unknown
+from odenas.space.errors import OdenasError, shown, unknown
 
 WIDEST: Interval = (-10.0, 10.0)
 
@@ -25,9 +25,9 @@ def interval(field: str, given: Any, within: Interval = WIDEST) -> Interval:
     ends = list(given) if listed(given) else [given]
     numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends)
     if not numbers or len(ends) != 2 or not within[0] <= ends[0] <= ends[1] <= within[1]:
-        raise OdenasError(f"`{field}` is {ends!r}, but must be two rising numbers from {within[0]} to {within[1]}")
+        raise OdenasError(f"`{field}` is {shown(ends)}, but must be two rising numbers from {within[0]} to {within[1]}")
     if any(round(end * RESOLUTION) / RESOLUTION != end for end in ends):
-        raise OdenasError(f"`{field}` is {ends!r}, but its ends must have at most three decimals")
+        raise OdenasError(f"`{field}` is {shown(ends)}, but its ends must have at most three decimals")
     return ends[0], ends[1]
 
 
@@ -38,10 +38,10 @@ def intervals(field: str, given: Any, widest: Mapping[str, Interval] | None = No
         OdenasError: it is no table, or a name is unknown, or `interval` refuses one.
     """
     if not isinstance(given, Mapping):
-        raise OdenasError(f"`{field}` is {given!r}, but must be a table of intervals by name")
+        raise OdenasError(f"`{field}` is {shown(given)}, but must be a table of intervals by name")
     for name in given:
         if widest is not None and name not in widest:
             raise unknown(f"key of {field}", name, widest)
         if not isinstance(name, str) or not name.isprintable():
-            raise OdenasError(f"`{field}` has the key {name!r}, but needs names of coordinates")
+            raise OdenasError(f"`{field}` has the key {shown(name)}, but needs names of coordinates")
     return {name: interval(f"{field}.{name}", ends, (widest or {}).get(name, WIDEST)) for name, ends in given.items()}

@@ -194,4 +194,5 @@ class MultistepSpace:
 
 def _inside(values: list[Fraction], interval: Interval) -> bool:
     on_grid = all((value * RESOLUTION).denominator == 1 for value in values)
-    return on_grid and all(interval[0] <= value <= interval[1] for value in values)
+    # As floats, as the ends are: 1/1000 < 0.001.
+    return on_grid and all(interval[0] <= float(value) <= interval[1] for value in values)

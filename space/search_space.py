@@ -14,7 +14,7 @@ from odenas.space import ask as asking
 from odenas.space.ask import Ask, Enumerator, Interval, Recorder, Trial, Uniform
 from odenas.space.catalogue import CATALOGUE, scheme
 from odenas.space.coefficients import Coefficients
-from odenas.space.errors import OdenasError, unknown
+from odenas.space.errors import OdenasError, shown, unknown
 from odenas.space.intervals import interval, intervals, listed
 from odenas.space.multistep_space import MultistepSpace
 from odenas.space.network_space import RATES, WIDEST, NetworkSpace
@@ -96,7 +96,7 @@ class SearchSpace(MultistepSpace, RungeKuttaSpace, NetworkSpace):
                 if not any(type(value) is type(entry) and value == entry for entry in valid):
                     raise unknown(name, value, valid)
             if (not values and name not in ("per_stage", "named")) or len(set(values)) < len(values):
-                raise OdenasError(f"`{name}` is {list(values)!r}, but needs one or more different values")
+                raise OdenasError(f"`{name}` is {shown(list(values))}, but needs one or more different values")
         Coefficients(spread=self.spread, bound=self.bound)
         for name, within in self.MULTISTEP_INTERVALS.items():
             object.__setattr__(self, name, interval(name, getattr(self, name), within))
@@ -147,6 +147,28 @@ class SearchSpace(MultistepSpace, RungeKuttaSpace, NetworkSpace):
                 count, largest = count + method.count * network.count, max(largest, len(kinds))
                 dimensions |= {kind: max(kinds.count(kind), dimensions.get(kind, 0)) for kind in kinds}
         return Size(count, dict(sorted(dimensions.items())), largest)
+
+    def parameters(self) -> dict[str, list[Any] | Interval]:
+        """Return every parameter that a trial may be asked for: a list of choices, or an interval.
+
+        Left out is what only a special point of the coordinates opens (see `Size`).
+        """
+        found: dict[str, list[Any] | Interval] = {}
+        for drawn, method in self._combinations(self._draw):
+            for _, network in self._combinations(partial(self._draw_network, drawn=drawn)):
+                found |= method.asked | network.asked
+        return found
+
+    def points(self) -> Iterator[dict[str, Any]]:
+        """Yield the parameters of every scheme, once, of a space without coordinates."""
+        trial, found = Enumerator(()), set[Scheme]()
+        while True:
+            value = self.suggest(trial)
+            if value not in found:
+                found.add(value)
+                yield self.encode(value)
+            if not trial.advance():
+                return
 
     def __contains__(self, scheme: Scheme) -> bool:
         """Whether `encode` has an answer for this scheme."""
@@ -230,7 +252,9 @@ class SearchSpace(MultistepSpace, RungeKuttaSpace, NetworkSpace):
             if name not in ask.drawn:
                 near = get_close_matches(name, ask.drawn, n=3, cutoff=0.3)
                 hint = f", such as {', '.join(near)}" if near else ""
-                raise OdenasError(f"`narrowed` has the key {name!r}, but needs names of this space's coordinates{hint}")
+                raise OdenasError(
+                    f"`narrowed` has the key {shown(name)}, but needs names of this space's coordinates{hint}"
+                )
 
     def _combinations(self, draw: Callable[[Ask], Drawn]) -> Iterator[tuple[Drawn, Enumerator]]:
         """Yield what is drawn for every combination of choices, those of LAST at their first value."""
@@ -245,7 +269,7 @@ class SearchSpace(MultistepSpace, RungeKuttaSpace, NetworkSpace):
         """Return the values of a field, and make a tuple of it."""
         values = getattr(self, name)
         if not listed(values):
-            raise OdenasError(f"`{name}` is {values!r}, but must be a list")
+            raise OdenasError(f"`{name}` is {shown(values)}, but must be a list")
         object.__setattr__(self, name, tuple(values))
         return tuple(values)
 

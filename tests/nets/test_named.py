@@ -13,7 +13,7 @@ import torch
 from odenas.nets import build, coefficients, parameters
 from odenas.nets.block_options import STABLE
 from odenas.nets.blocks import BLOCKS
-from odenas.nets.named import look_up, named, twin_of
+from odenas.nets.named import canonical, look_up, named, twin_of
 from odenas.nets.named_networks import NETWORKS
 from odenas.results import published
 from odenas.space import OdenasError, scheme, schemes
@@ -165,6 +165,7 @@ def test_midpoint_and_leapfrog_step_as_they_are_called() -> None:
     ("name", "epochs", "milestones", "rate", "decay", "batch"),
     [
         ("lm_resnet56", 160, (80, 120), 0.1, 1e-4, 128),
+        ("lm_resnet56_sd", 500, (250, 375), 0.1, 1e-4, 128),
         ("lm_resnet110_sd", 500, (250, 375), 0.1, 1e-4, 128),
         ("preact_resnet110_sd", 500, (250, 375), 0.1, 1e-4, 128),
         ("resnext29_8x64d", 300, (150, 225), 0.1, 5e-4, 128),
@@ -197,8 +198,26 @@ def test_a_scheme_and_a_depth_are_a_name(name: str) -> None:
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
 
 
+def test_a_name_may_be_written_with_hyphens_and_capitals() -> None:
+    for name in NETWORKS:
+        for written in (name, name.upper(), name.replace("_", "-"), name.replace("_", ""), f"{name[:-1]}-{name[-1]}"):
+            assert canonical(written) == name
+            assert look_up(written) is NETWORKS[name]
+    for name in schemes():
+        for written in (f"{name}-38", f"{name.upper()}-38", f"{name.replace('_', '-')}-38"):
+            assert canonical(written) == f"{name}-38"
+            assert look_up(written).scheme == scheme(name)
+    papers = {"LM-ResNet-56": "lm_resnet56", "lm-resnet56-sd": "lm_resnet56_sd", "ResNet-110": "resnet110",
+              "ResNeXt-29-8x64d": "resnext29_8x64d", "AB2-20": "ab2-20", "lm-20": "lm-20"}  # fmt: skip
+    assert {written: canonical(written) for written in papers} == papers
+    assert twin_of("LM-ResNet-56") == twin_of("lm_resnet56")
+
+
 def test_the_rule_hides_no_row_and_every_scheme_fits_it() -> None:
     assert not any("-" in name for name in [*NETWORKS, *schemes()])
+    plain = {re.sub("[-_]", "", name) for name in NETWORKS}
+    assert len(plain) == len(NETWORKS)
+    assert not any(re.fullmatch(name.replace("_", "") + "[0-9]{1,5}", row) for name in schemes() for row in plain)
     for name in schemes():
         assert look_up(f"{name}-38").scheme == scheme(name)
 
@@ -209,7 +228,7 @@ def test_the_rule_hides_no_row_and_every_scheme_fits_it() -> None:
         ("lm_resnet21", r"`NAME` is 'lm_resnet21', .*; did you mean 'lm_resnet20'\?$"),
         ("lm_resnet1000", r"`NAME` is 'lm_resnet1000', .*; did you mean 'lm_resnet164'\?$"),
         ("lm_resnet100_sd", r"`NAME` is 'lm_resnet100_sd', .*; did you mean 'lm_resnet110_sd'\?$"),
-        ("LM-ResNet-20", "`NAME` is 'LM-ResNet-20', but must be one of resnet20, .* such as rk4-38"),
+        ("LM-ResNet-21", r"`NAME` is 'LM-ResNet-21', but must be one of resnet20, .*; did you mean 'lm_resnet20'\?$"),
         ("ab9-20", r"`NAME` is 'ab9-20', .*; did you mean 'ab[2-5]-20'\?$"),
         ("rk4", r"`NAME` is 'rk4', .*; did you mean 'rk4-20'\?$"),
         ("rk4-37", "`depth` is 37, but must be 6n [+] 2 .* the nearest is 38$"),

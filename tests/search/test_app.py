@@ -85,7 +85,8 @@ WRONG = [
     (["search", "--depth", "8"], "`depth` is 8 with 1 blocks a stage, but a scheme of 2 steps needs"),
     (["search", "--train-size", "5000"], "`train_size` is 5000, but must be an integer from 10 to 1000"),
     (["search", "--seed", "-1"], "`seed` is -1"),
-    (["search", "--sampler", "grid"], "`sampler` is 'grid', but must be 'tpe'"),
+    (["search", "--sampler", "hill"], "`sampler` is 'hill', but must be 'tpe'"),
+    (["search", "--sampler", "grid"], "`sampler` is 'grid', but the space draws real numbers"),
     (["search", "none.toml"], "`CONFIG` is none.toml, which cannot be read: No such file"),
     (["search", "--address", "nowhere"], "`--address` is 'nowhere', but must be HOST:PORT"),
     (["search", "a.toml", "b.toml"], "unexpected extra argument"),
@@ -96,9 +97,12 @@ WRONG = [
     (["results", "none"], "`none` is no folder"),
     (["results", "."], "`.` is no run folder: it has no run.json"),
     (["results"], "Missing argument 'RUN'"),
+    (["confirm", "none"], "`none` is no folder"),
+    (["confirm", "."], "`.` is no run folder: it has no run.json"),
+    (["confirm", ".", "--seeds", "0"], "Invalid value for '--seeds': 0 is not in the range x>=1"),
     (["export", ".", "--out", "x"], "`.` is no run folder"),
     (["export", "."], "Missing option '--out'"),
-    (["data", "mnist"], r"`data` is 'mnist', but must be one of .* did you mean 'fashion-mnist'\?"),
+    (["data", "minst"], r"`data` is 'minst', but must be one of .* did you mean 'mnist'\?"),
     (["serach"], "No such command 'serach'"),
     (["--verbose"], "No such option '--verbose'"),
 ]
@@ -199,14 +203,16 @@ def test_a_run_in_brackets_is_printed_as_it_is(tmp_path: Path, capsys: pytest.Ca
     assert "[bold]x[/b]" in capsys.readouterr().out.replace("\n", "")
 
 
-@pytest.mark.parametrize("command", [[], ["search"], ["results"], ["export"], ["train"], ["data"], ["schemes"]])
+@pytest.mark.parametrize(
+    "command", [[], ["search"], ["results"], ["confirm"], ["export"], ["train"], ["data"], ["schemes"]]
+)
 def test_help(odenas: Any, command: list[str]) -> None:
     for option in ("--help", "-h"):
         done = odenas(*command, option)
         assert done.code == 0
         assert done.out.startswith("Usage: odenas")
         assert not done.err
-    assert set(app.app.commands) == {"search", "results", "export", "train", "data", "schemes"}
+    assert set(app.app.commands) == {"search", "results", "confirm", "export", "train", "data", "schemes"}
 
 
 def test_version_and_no_command(odenas: Any) -> None:

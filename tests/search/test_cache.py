@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from odenas.search.cache import Recipe, Source, cache_folder, read
+from odenas.search.cache import Recipe, Source, cache_folder, read, state
 from odenas.search.sources import Report, Unavailable
 from odenas.space.errors import OdenasError
 
@@ -41,6 +41,11 @@ def partial(work: Path, report: Report) -> Iterator[tuple[str, bytes]]:
 def recipe(*sources: Obtain, megabytes: int = 1) -> Recipe:
     digests = {name: sha1(content).hexdigest() for name, content in FILES.items()}
     return Recipe("toy", digests, megabytes, tuple(Source(f.__name__, f) for f in sources))
+
+
+def fills(kept: Path, report: Report) -> Iterator[tuple[str, bytes]]:
+    (kept / "archive").write_bytes(b"half of it")
+    raise Unavailable("its host is out of reach")
 
 
 def held(folder: Path) -> list[str]:
@@ -76,6 +81,34 @@ def test_without_a_source_one_line_names_all_reasons_and_nothing_stays(tmp_path:
         contents(recipe(absent, partial), tmp_path)
     assert "\n" not in str(e.value)
     assert held(tmp_path) == []
+
+
+def test_what_a_source_left_is_there_for_the_next_attempt_until_the_files_are(tmp_path: Path) -> None:
+    found: list[bytes] = []
+
+    def looks(kept: Path, report: Report) -> Iterator[tuple[str, bytes]]:
+        found.extend(path.read_bytes() for path in kept.iterdir())
+        yield from FILES.items()
+
+    assert state(recipe(good), tmp_path) == ("not there", 0)
+    with pytest.raises(OdenasError, match="no source could give"):
+        contents(recipe(fills), tmp_path)
+    assert held(tmp_path) == [".toy.part", ".toy.part/archive"]
+    assert state(recipe(good), tmp_path) == ("begun", 10)
+    contents(recipe(looks), tmp_path)
+    assert found == [b"half of it"]
+    assert held(tmp_path) == ["toy", "toy/a.bin", "toy/b.bin"]
+    assert state(recipe(good), tmp_path) == ("there", 6000)
+    (tmp_path / "toy" / "b.bin").unlink()
+    assert state(recipe(good), tmp_path) == ("damaged", 3000)
+
+
+def test_a_later_source_has_what_an_earlier_one_left(tmp_path: Path) -> None:
+    def mirror(kept: Path, report: Report) -> Iterator[tuple[str, bytes]]:
+        assert (kept / "archive").read_bytes() == b"half of it"
+        yield from FILES.items()
+
+    assert contents(recipe(fills, mirror), tmp_path)[0] == list(FILES.values())
 
 
 def flip(path: Path) -> None:

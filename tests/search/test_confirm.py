@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from odenas.results import Run
+from odenas.results import Run, summary
+from odenas.results.summary import families
 from odenas.search import confirm as confirming
+from odenas.search.checkpoint import Checkpoints
 from odenas.search.config import SearchConfig
-from odenas.search.confirm import confirm, confirmation_seeds, contenders
+from odenas.search.confirm import configuration_of, confirm, confirmation_seeds, contenders, unconfirmed
 from odenas.search.driver import nothing_left
 from odenas.search.exporting import winner
 from odenas.search.ledger import trial_seed
 from odenas.search.progress import Progress
+from odenas.search.retraining import checkpoint_name
 from odenas.space import OdenasError, Scheme, Stochasticity, describe, scheme
 
 DEPTH = Stochasticity("depth", 0.2)
@@ -94,48 +98,155 @@ def test_seeds_are_nested_and_no_trial_s(seed: int) -> None:
 
 
 Job = tuple[Scheme, int]
+DONE = {"status": "COMPLETE", "epochs": 2, "params": 100, "validation_error": 1.0, "test_error": 2.0}
 
 
-def test_each_network_is_retrained_once_a_seed_and_recorded_under_every_name(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record(run, (AB2, "COMPLETE", 1.0), (MOMENTUM, "COMPLETE", 2.0))
-    trained: list[Job] = []
-    failing: set[int] = set()
+class Trainer:
+    """Trains nothing, and remembers what it was to train; fails where it is told."""
 
-    def in_parallel(jobs: list[Job], *_: Any) -> Any:
+    def __init__(self) -> None:
+        self.trained: list[Job] = []
+        self.failing: dict[int, str] = {}
+
+    def __call__(self, jobs: list[Job], *_: Any) -> Any:
         for job in jobs:
-            trained.append(job)
-            status = {"status": "FAIL", "failure": "x"} if len(trained) in failing else {"status": "COMPLETE"}
-            yield job, {**status, "epochs": 2, "params": 100, "validation_error": 1.0, "test_error": 2.0}
+            self.trained.append(job)
+            reason = self.failing.get(len(self.trained))
+            yield job, {"status": "FAIL", "failure": "x", "stop_reason": reason} if reason else DONE
 
-    monkeypatch.setattr(confirming, "_in_parallel", in_parallel)
-
-    def go(seeds: int) -> int:
-        trained.clear()
-        config = SearchConfig(trials=2, epochs=2, depth=14, width=2, confirm={"top": 2, "seeds": seeds})
+    def go(self, run: Run, top: int = 2, seeds: int = 2, **changes: Any) -> list[Job]:
+        """Confirm, and return what was trained."""
+        self.trained = []
+        config = SearchConfig(**{"trials": 2, "epochs": 2, "depth": 14, "width": 2,
+                                 "confirm": {"top": top, "seeds": seeds}, **changes})  # fmt: skip
         with Progress({}, 2, "") as progress:
             confirm(run, config, 100, progress, 1)
-        assert nothing_left(run, config) == (not failing)
-        assert not nothing_left(run, config.model_copy(update={"trials": 3}))
-        return len(trained)
+            assert progress.confirmed is not None
+            assert progress.confirmed[0] == progress.confirmed[1]
+        return self.trained
 
+
+@pytest.fixture
+def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
+    trainer = Trainer()
+    monkeypatch.setattr(confirming, "retrain_all", trainer)
+    return trainer
+
+
+def test_each_network_is_retrained_once_a_seed_and_recorded_under_every_name(run: Run, trainer: Trainer) -> None:
+    record(run, (AB2, "COMPLETE", 1.0), (MOMENTUM, "COMPLETE", 2.0))
     # Four networks: ab2, momentum, lm, euler (the twin of all three).
-    failing.add(3)
-    assert go(2) == 8
+    trained = trainer.go(run)
+    assert len(trained) == len(set(trained)) == 8
+    # Seed by seed, so that what is cut off is paired.
+    assert [seed for _, seed in trained] == [seed for seed in confirmation_seeds(0, 2) for _ in range(4)]
     table = run.confirmations
     assert len(table) == 2 * 6
-    assert set(table["seed"]) == set(confirmation_seeds(0, 2))
     for _, group in table.groupby("label"):
         assert sorted(group["seed"]) == sorted(confirmation_seeds(0, 2))
-    assert [seed for _, seed in trained] == sorted(seed for _, seed in trained)
-    # What is there is not trained again; what failed is.
-    failing.clear()
-    assert go(2) == 1
-    assert (run.confirmations["status"] == "COMPLETE").all()
-    assert go(2) == 0
-    assert go(3) == 4
+    # What is there is not trained again.
+    assert trainer.go(run) == []
+    assert [seed for _, seed in trainer.go(run, seeds=3)] == [confirmation_seeds(0, 3)[2]] * 4
+    assert trainer.go(run, top=1, seeds=2) == []
     assert len(run.confirmations) == 3 * 6
+
+
+def test_a_failure_is_final_unless_it_lies_not_in_the_training(run: Run, trainer: Trainer) -> None:
+    record(run, (AB2, "COMPLETE", 1.0), (MOMENTUM, "COMPLETE", 2.0))
+    config = SearchConfig(trials=2, epochs=2, depth=14, width=2, confirm={"top": 2, "seeds": 2})
+    again = ["worker lost", "out of memory", "OSError: [Errno 5] Input/output error", "PermissionError: x"]
+    final = ["non-finite loss in epoch 1", "ValueError: x", "NotSolved: y"]
+    trainer.failing = dict(enumerate(again + final, start=1))
+    first = list(trainer.go(run))
+    assert run.confirmations["status"].value_counts().to_dict() == {"FAIL": 9, "COMPLETE": 3}
+    assert unconfirmed(run, config) == first[:4]
+    assert not nothing_left(run, config)
+    trainer.failing = {}
+    assert trainer.go(run) == first[:4]
+    assert nothing_left(run, config)
+    assert not nothing_left(run, config.model_copy(update={"trials": 3}))
+    assert set(run.confirmations[run.confirmations["status"] == "FAIL"]["stop_reason"]) == set(final)
+
+
+@pytest.mark.parametrize("other", [{"epochs": 5}, {"train_size": 60}, {"train_size": None}])
+def test_another_fidelity_is_trained_anew_and_beside(run: Run, trainer: Trainer, other: dict[str, Any]) -> None:
+    record(run, (AB2, "COMPLETE", 1.0))
+    assert len(trainer.go(run)) == 6
+    before = run.confirmations
+    assert len(trainer.go(run, **other)) == 6
+    assert trainer.go(run) == trainer.go(run, **other) == []
+    assert len(run.confirmations) == 2 * len(before)
+    assert run.confirmations.head(len(before)).equals(before)
+    assert families(run.confirmations)[0]["test_error"].notna().all()
+
+
+def test_a_network_that_has_another_name_now_is_not_trained_again(run: Run, trainer: Trainer) -> None:
+    record(run, (AB2, "COMPLETE", 1.0), (LM, "COMPLETE", 2.0))
+    assert {value for value, _ in trainer.go(run, top=1)} == {AB2, LM, EULER}  # lm is the baseline
+    assert trainer.go(run, top=2) == []  # lm is the second best
+    table = run.confirmations
+    assert (table["label"] == "trial 1: lm").sum() == (table["label"] == "twin of trial 1: lm").sum() == 2
+    columns = ["seed", "status", "test_error", "validation_error", "scheme", "params"]
+    by_label = {str(label): group[columns].reset_index(drop=True) for label, group in table.groupby("label")}
+    assert by_label["lm"].equals(by_label["trial 1: lm"])
+    # Two comparisons: lm is one, though it has two names.
+    assert set(summary(table)["comparisons"].dropna()) == {2}
+
+
+def test_time_limits_and_other_objectives_are_of_the_trials(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(run, (AB2, "COMPLETE", 1.0))
+    told: list[SearchConfig] = []
+
+    def retrain_all(jobs: list[Job], config: SearchConfig, *_: Any) -> Any:
+        told.append(config)
+        return iter([])
+
+    monkeypatch.setattr(confirming, "retrain_all", retrain_all)
+    config = SearchConfig(timeout=5.0, objectives=("validation_error", "latency"), constraints=("params <= 300k",))
+    with Progress({}, 2, "") as progress:
+        confirm(run, config, 100, progress, 1)
+    assert (told[0].timeout, told[0].objectives, told[0].constraints) == (None, ("validation_error",), ())
+    SearchConfig(**told[0].resolved())
+
+
+def test_the_checkpoint_is_gone_when_the_row_is_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(run, (AB2, "COMPLETE", 1.0))
+    place = Checkpoints(str(run.path / "checkpoints"))
+    config = SearchConfig(trials=1, epochs=2, depth=14, width=2, confirm={"top": 1, "seeds": 1})
+    kept = []
+
+    def retrain_all(jobs: list[Job], *_: Any) -> Any:
+        for job in jobs:
+            place.write(checkpoint_name(config, job), {"x": torch.zeros(1)}, [])
+            kept.append((len(place.names()), len(run.confirmations)))
+            yield job, DONE
+
+    monkeypatch.setattr(confirming, "retrain_all", retrain_all)
+    with Progress({}, 1, "") as progress:
+        confirm(run, config, 100, progress, 1)
+    assert place.names() == []
+    assert [names for names, _ in kept] == [1, 1, 1]
+    assert [rows for _, rows in kept] == sorted({rows for _, rows in kept})
+    # Each scheme, seed and fidelity has a name of its own.
+    jobs = [(value, seed) for value in (AB2, LM, EULER, DROPPED) for seed in (1, 2)]
+    fidelities = [config, *(config.model_copy(update=one) for one in ({"epochs": 3}, {"train_size": None}))]
+    assert len({checkpoint_name(fidelity, job) for fidelity in fidelities for job in jobs}) == 24
+
+
+def test_a_folder_of_an_older_version_is_as_where_nothing_is_said(tmp_path: Path) -> None:
+    config = SearchConfig(data="fashion-mnist", seed=3, train_size=500, recipe={"learning_rate": 0.3}, sampler="random")
+    old = config.resolved()
+    for name in ("backbone", "compiled", "objectives", "lag", "retries", "loggers", "storage", "keep"):
+        del old[name]
+    for name in ("block", "per_stage"):
+        del old["space"][name]
+    del old["recipe"]["algorithm"]
+    run = Run.create(tmp_path / "old", old, {})
+    assert configuration_of(run) == config.model_copy(update={"run": str(run.path)})
+    changed = configuration_of(run, epochs=50, train_size=None, gpus=0.5)
+    assert (changed.epochs, changed.train_size, changed.gpus, changed.seed) == (50, 500, 0.5, 3)
+    with pytest.raises(OdenasError, match="`epochs` is 0"):
+        configuration_of(run, epochs=0)
 
 
 def confirmed(run: Run, number: int, validation: list[float], test: float, role: str = "candidate") -> None:

@@ -9,16 +9,17 @@ import pytest
 import torch
 
 from odenas.search import data
+from odenas.search.app import app
 from odenas.search.data import DATASETS, load, load_test, prepare
-from odenas.search.images import Images
+from odenas.search.images import Images, Split
 from odenas.space.errors import OdenasError
 
 
-def rows(images: Images) -> list[bytes]:
+def rows(images: Split) -> list[bytes]:
     return [bytes(image.flatten().tolist()) for image in images.images]
 
 
-def equal(a: Images, b: Images) -> bool:
+def equal(a: Split, b: Split) -> bool:
     return torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
 
 
@@ -132,3 +133,28 @@ def test_rows_are_named_as_their_keys_and_agree_with_the_digits() -> None:
     pixels = torch.cat([digits.train.images, digits.validation.images]).double() / 255
     assert pixels.mean().item() == pytest.approx(row.mean[0], abs=5e-5)
     assert pixels.std(correction=0).item() == pytest.approx(row.std[0], abs=5e-5)
+
+
+def test_the_list_says_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ODENAS_DATA", str(tmp_path))
+    begun, there = tmp_path / ".mnist.part" / "file.part", tmp_path / "cifar100"
+    begun.parent.mkdir()
+    begun.write_bytes(bytes(1_500_000))
+    there.mkdir()
+    for name in ("train.bin", "test.bin"):
+        (there / name).write_bytes(bytes(1_000_000))
+    said = []
+    for arguments in ([], ["--list"]):
+        app(["data", *arguments], standalone_mode=False)
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    rows = {line.split()[0]: line for line in said[0].splitlines()}
+    assert set(DATASETS) < set(rows)
+    for name, text in (("digits", "with the installation"), ("mnist", "begun, 1.5 MB"), ("cifar10", "not there"),
+                       ("cifar100", "there, 2.0 MB")):  # fmt: skip
+        assert rows[name].rstrip().endswith(text)
+    assert rows["cifar100"].split()[1:6] == ["45000", "5000", "10000", "3×32×32", "100"]
+    assert str(tmp_path) in said[0]
+    assert not (tmp_path / "digits").exists()

@@ -16,23 +16,23 @@ from numpy.typing import NDArray
 from odenas.search import denoise
 from odenas.search.data import DATASETS, load, load_test
 from odenas.search.denoise import DENOISE, PHOTOGRAPHS, Photograph, photograph
-from odenas.search.images import Images
+from odenas.search.images import Split
 from odenas.space import OdenasError
 
 SPLITS = {"train": 1585, "validation": 234, "test": 512}
 
 
 @pytest.fixture(scope="module")
-def splits() -> dict[str, Images]:
+def splits() -> dict[str, Split]:
     data = load("denoise")
     return {"train": data.train, "validation": data.validation, "test": load_test("denoise")}
 
 
-def patches(images: Images) -> set[bytes]:
+def patches(images: Split) -> set[bytes]:
     return {image.numpy().tobytes() for image in images.images}
 
 
-def test_the_splits_share_no_photograph_and_no_patch(splits: dict[str, Images]) -> None:
+def test_the_splits_share_no_photograph_and_no_patch(splits: dict[str, Split]) -> None:
     rows = list(PHOTOGRAPHS.values())
     for name, images in splits.items():
         assert len(images) == SPLITS[name] == getattr(DENOISE, name)
@@ -45,7 +45,7 @@ def test_the_splits_share_no_photograph_and_no_patch(splits: dict[str, Images]) 
 
 
 def test_patches_tile_the_photographs_that_scikit_image_shows(
-    splits: dict[str, Images], monkeypatch: pytest.MonkeyPatch
+    splits: dict[str, Split], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     color, data = (import_module(f"skimage.{name}") for name in ("color", "data"))
     monkeypatch.setattr(socket, "socket", None)  # scikit-image must have the files itself
@@ -60,7 +60,7 @@ def test_patches_tile_the_photographs_that_scikit_image_shows(
         assert abs(whole - grey[: rows * 32, : columns * 32]).max() <= 0.51
 
 
-def test_fixed_splits_and_a_draw_are_pinned(splits: dict[str, Images]) -> None:
+def test_fixed_splits_and_a_draw_are_pinned(splits: dict[str, Split]) -> None:
     """All searches, whatever the versions, share these."""
     drawn = load("denoise", train_size=60, seed=3).train
     assert drawn.labels.bincount().tolist() == [10] * 6
@@ -68,13 +68,13 @@ def test_fixed_splits_and_a_draw_are_pinned(splits: dict[str, Images]) -> None:
     assert found == ["36e6218f", "3bba2ab7", "4d795315", "36b00047"]
 
 
-def test_few_images_to_validate_on_are_of_both_photographs(splits: dict[str, Images]) -> None:
+def test_few_images_to_validate_on_are_of_both_photographs(splits: dict[str, Split]) -> None:
     few = load("denoise", validation_size=20).validation
     assert few.labels.bincount()[6:].tolist() == [10, 10]
     assert patches(few) <= patches(splits["validation"])
 
 
-def test_the_row_says_what_the_pixels_are(splits: dict[str, Images]) -> None:
+def test_the_row_says_what_the_pixels_are(splits: dict[str, Split]) -> None:
     pixels = torch.cat([splits["train"].images, splits["validation"].images]).double() / 255
     assert pixels.mean().item() == pytest.approx(DENOISE.mean[0], abs=5e-5)
     assert pixels.std(correction=0).item() == pytest.approx(DENOISE.std[0], abs=5e-5)

@@ -11,7 +11,9 @@ from rich.console import Console
 
 from odenas.results import Run
 from odenas.search import terminal
+from odenas.search.cells import interval, signed, signed_interval
 from odenas.search.config import SearchConfig
+from odenas.search.confirmation_report import show_confirmation
 from odenas.search.data import metric_of
 from odenas.search.metric import ERROR, PSNR, Metric
 from odenas.search.progress import Progress
@@ -99,7 +101,7 @@ def said(run: Run, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     shown, text = console()
     monkeypatch.setattr(terminal, "console", shown)
     terminal.show_trials(run, 5)
-    terminal.show_confirmation(run)
+    show_confirmation(run, shown)
     return [" ".join(line.split()) for line in text.getvalue().splitlines()]
 
 
@@ -108,22 +110,25 @@ def test_a_gain_in_psnr_is_a_positive_number(tmp_path: Path, monkeypatch: pytest
     lines = said(retrained(tmp_path / "run", "denoise", errors, parts=True), monkeypatch)
     assert "# trial validation PSNR dB epochs scheme order params" in lines
     assert "1 0 29.00 5/5 ab2 100" in lines
-    header = "scheme search dB test PSNR dB σ 15 σ 25 σ 50 less its Euler twin [95 %]"
+    header = "scheme search dB again dB test PSNR dB [95 %] σ 15 σ 25 σ 50 less its twin [95 %]"
     at = lines.index(header)
     # The differences are 1, 0.75 and 1.25: mean 1, deviation 0.25, and t₀.₉₇₅ of 2 degrees of freedom is 4.303.
-    assert lines[at + 1] == "ab2 (trial 0) 29.00 29.00 ± 0.50 30.90 27.90 24.90 +1.00 [+0.38, +1.62] better"
-    assert lines[at + 2] == "euler 28.00 ± 0.25 29.90 27.40 24.15 twin"
+    three = "29.00 29.00 29.00 ± 0.50 [27.76, 30.24] 30.90 27.90 24.90"
+    assert lines[at + 1] == f"ab2 (trial 0) {three} +1.00 [+0.38, +1.62] better"
+    assert lines[at + 2] == "euler 28.00 28.00 ± 0.25 [27.38, 28.62] 29.90 27.40 24.15 twin"
     assert any("by its mean validation PSNR over the seeds" in line for line in lines)
-    assert any(line.startswith("validation PSNR that the search saw") for line in lines)
+    assert any(line.startswith("`search` is the validation PSNR that the search saw") for line in lines)
+    how = "(95% confidence, 3 seeds, 1 comparison)"
+    assert f"The gain is real: on the test images it is 1.00 dB better than its Euler twin {how}." in lines
 
 
 def test_a_loss_in_error_is_a_positive_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = {"ab2": [9.0, 8.5, 9.5], "twin of ab2": [8.0, 7.75, 8.25]}
     lines = said(retrained(tmp_path / "run", "digits", errors, parts=False), monkeypatch)
     assert "# trial validation error % epochs scheme order params" in lines
-    at = lines.index("scheme search % test error % less its Euler twin [95 %]")
-    assert lines[at + 1] == "euler 8.00 ± 0.25 twin"
-    assert lines[at + 2] == "ab2 (trial 0) 9.00 9.00 ± 0.50 +1.00 [+0.38, +1.62] worse"
+    at = lines.index("scheme search % again % test error % [95 %] less its twin [95 %]")
+    assert lines[at + 1] == "euler 8.00 8.00 ± 0.25 [7.38, 8.62] twin"
+    assert lines[at + 2] == "ab2 (trial 0) 9.00 9.00 9.00 ± 0.50 [7.76, 10.24] +1.00 [+0.38, +1.62] worse"
     assert any("by its mean validation error over the seeds" in line for line in lines)
 
 
@@ -153,6 +158,7 @@ def test_the_report_of_a_training(tmp_path: Path, data: str, sign: int, heading:
 
 
 def test_intervals_are_shown_where_there_are_any() -> None:
-    assert terminal._interval(-0.001, -0.634, 0.004) == "+0.00 [-0.63, +0.00]"
-    assert terminal._interval(1.0, None, None) == "+1.00"
-    assert terminal._interval(float("nan"), None, None) == ""
+    assert signed(-0.001) == "+0.00"
+    assert signed_interval(-0.634, 0.004) == "[-0.63, +0.00]"
+    assert interval(1.0, 2.345) == "[1.00, 2.35]"
+    assert signed(None) == signed_interval(None, None) == interval(float("nan"), None) == ""

@@ -1,61 +1,13 @@
-"""Sources: every failure is one line, and soon."""
+"""Commands as sources: every failure is one line, and soon."""
 
-import errno
-import socket
-import sys
+import os
 import time
-import urllib.request
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import pytest
 
 from odenas.search import sources
-from odenas.search.sources import Unavailable, command, torchvision
-
-
-def pretend(monkeypatch: pytest.MonkeyPatch, made: Any) -> None:
-    """Let `torchvision.datasets.Toy` be `made`, without importing torchvision."""
-    package = ModuleType("torchvision")
-    package.datasets = SimpleNamespace(Toy=made)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torchvision", package)
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", package.datasets)
-
-
-def test_a_silent_host_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        pretend(monkeypatch, lambda root, download: urllib.request.urlopen(url))
-        monkeypatch.setattr(sources, "CONNECTION_SECONDS", 0.2)
-        start = time.monotonic()
-        with pytest.raises(Unavailable, match="timed out"):
-            torchvision("Toy", tmp_path)
-        assert time.monotonic() - start < 5
-    assert socket.getdefaulttimeout() is None
-
-
-@pytest.mark.parametrize(
-    "error", [ImportError("no\nmodule"), RuntimeError("File not found or corrupted."), ConnectionResetError()]
-)
-def test_failures_of_torchvision_are_one_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
-) -> None:
-    def fail(root: Path, download: bool) -> None:
-        raise error
-
-    pretend(monkeypatch, fail)
-    with pytest.raises(Unavailable, match=r"^[^\n]+$"):
-        torchvision("Toy", tmp_path)
-
-
-def test_a_full_disk_is_no_unreachable_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def fail(root: Path, download: bool) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    pretend(monkeypatch, fail)
-    with pytest.raises(OSError, match="No space left"):
-        torchvision("Toy", tmp_path)
+from odenas.search.sources import Unavailable, command
 
 
 def test_commands_say_what_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -69,3 +21,22 @@ def test_commands_say_what_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr(sources, "COMMAND_SECONDS", 0.1)
     with pytest.raises(Unavailable, match="took more than"):
         command(["sleep", "30"], tmp_path, "a miracle")
+
+
+def test_a_command_that_writes_much_does_not_stand_still(tmp_path: Path) -> None:
+    command(["sh", "-c", "for i in $(seq 20000); do echo a line of output; echo and of errors >&2; done"], tmp_path, "")
+
+
+def test_an_interrupt_ends_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sources, "POLL_SECONDS", 0.05)
+    begun, pid = time.monotonic(), tmp_path / "pid"
+
+    def interrupt() -> None:
+        if pid.exists() and pid.read_text().strip():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        command(["sh", "-c", "echo $$ > pid; exec sleep 30"], tmp_path, "a miracle", interrupt)
+    assert time.monotonic() - begun < 10
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)

@@ -24,6 +24,7 @@ from odenas.search.progress import INTERVAL
 from odenas.search.recipe import Recipe
 from odenas.search.train import evaluate, network_state
 from odenas.search.training_progress import TrainingProgress
+from odenas.search.training_recipes import RECIPES, described, recipe_for, recipe_of
 from odenas.search.training_run import configuration
 from odenas.search.trial import read_checkpoint
 from odenas.space import OdenasError
@@ -151,8 +152,57 @@ def test_a_stopped_training_goes_on_as_if_never_stopped(
         assert stopped.epochs[column].to_list() == whole.epochs[column].to_list()
     assert stopped.confirmations["test_error"].to_list() == whole.confirmations["test_error"].to_list()
     assert stopped.trials["epochs"].to_list() == [3]
+    assert len((stopped.path / "epochs.jsonl").read_text().splitlines()) == 3  # nothing is noted twice
     assert stopped.coefficients["value"].to_list() == whole.coefficients["value"].to_list()
     assert len(whole.coefficients) > 0
+
+
+def spoil(path: Path) -> None:
+    """Change one bit in the midst of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "told"),
+    [
+        (["00000"], "; its training goes on after epoch 2"),
+        (["00000", "00000.previous"], "; its training starts again"),
+    ],
+)
+def test_a_damaged_checkpoint_costs_what_it_held_and_no_more(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, spoilt: list[str], told: str
+) -> None:
+    arguments = ["lm-14", *SMALL, "--epochs", "4", "--seeds", "2", "--recipe", "fast"]
+    with monkeypatch.context() as patch:
+
+        def stop(progress: TrainingProgress, row: dict[str, Any]) -> None:
+            if progress.title.endswith("seed 1") and row["epoch"] == 3:
+                raise KeyboardInterrupt
+
+        patch.setattr(TrainingProgress, "epoch", stop)
+        assert call(capsys, *arguments, "--run", "r").code == 130
+    before = load("r")
+    for name in spoilt:
+        spoil(before.path / "checkpoints" / f"{name.replace('00000', '00001')}.safetensors")
+    done = call(capsys, *arguments, "--run", "r")
+    assert (done.code, done.err) == (0, "")
+    (line,) = [line for line in done.out.splitlines() if "checkpoint" in line]
+    assert line == f"lm-14, seed 1: the last checkpoint is damaged or gone{told}"
+    assert "damaged" in (before.path / "log.txt").read_text()
+    assert call(capsys, *arguments, "--run", "whole").code == 0
+    after, whole = load("r"), load("whole")
+    for table in ("epochs", "coefficients", "confirmations"):
+        left = ["seconds", "started", "finished"]
+        here, there = (getattr(run, table).drop(columns=left, errors="ignore") for run in (after, whole))
+        assert here.equals(there), table
+    # What was finished before is as it was, to the second.
+    assert after.confirmations.iloc[0].equals(before.confirmations.iloc[0])
+    assert sorted(path.name for path in (after.path / "checkpoints").iterdir()) == [
+        "00000.safetensors",
+        "00001.safetensors",
+    ]
 
 
 def test_a_loss_that_is_not_finite_is_a_result(
@@ -189,6 +239,8 @@ WRONG = [
     (["preact_resnet20", "--twin"], "`--twin` is given, but preact_resnet20 steps by forward Euler"),
     (["preact_resnet1001", "--twin"], "it is its own twin"),
     (["lm_resnet20", "--data", "cifar"], r"`data` is 'cifar', .* did you mean 'cifar10'\?"),
+    (["lm_resnet20", "--recipe", "quick"], "Invalid value for '--recipe': 'quick' is not one of 'published', 'fast'"),
+    (["multigrid22", "--data", "denoise", "--recipe", "fast"], "`--recipe` is 'fast', which is for classifiers, but"),
     (["lm_resnet20", "--epochs", "0"], "`epochs` is 0, but must be greater than or equal to 1"),
     (["lm_resnet20", "--seeds", "0"], "`seeds` is 0, but must be an integer from 1"),
     (["lm_resnet20", "--seed", "-1"], "`seed` is -1"),
@@ -235,6 +287,91 @@ def test_the_learning_rate_falls_at_the_published_epochs(name: str) -> None:
         assert config.recipe.rate(epoch / config.epochs) == pytest.approx(rate), epoch
     short = configuration(row, name, epochs=10, gpu=False)
     assert short.recipe == config.recipe
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_fast_recipe_scales_the_rate_with_the_batch(name: str) -> None:
+    row = NETWORKS[name]
+    config = configuration(row, name, recipe="fast", gpu=False)
+    recipe = config.recipe
+    assert (config.epochs, recipe.batch_size, recipe.schedule, recipe.warmup) == (30, 512, "one-cycle", 0.2)
+    assert (recipe.label_smoothing, recipe.ema, recipe.nesterov, recipe.weight_decay) == (0.1, 0.99, True, 5e-4)
+    assert recipe.learning_rate == pytest.approx(row.recipe.learning_rate * 512 / row.recipe.batch_size)
+    assert str(config.folder) == f"runs/{name}-cifar10-fast"
+    assert configuration(row, name, recipe="fast", epochs=3, gpu=False).recipe == recipe
+
+
+@pytest.mark.parametrize(
+    ("images", "batch"), [(1, 16), (600, 16), (1023, 16), (1024, 32), (2000, 32), (10_000, 256), (45_000, 512)]
+)
+def test_a_fast_epoch_of_few_images_still_has_steps(images: int, batch: int) -> None:
+    row = NETWORKS["lm_resnet20"]
+    recipe = recipe_for(row, "cifar10", "fast", images).recipe
+    assert recipe.batch_size == batch
+    assert recipe.learning_rate == pytest.approx(0.1 * batch / 128)
+    assert images // batch >= 32 or batch == 16
+
+
+def test_every_recipe_is_known_again_and_said_in_words() -> None:
+    row = NETWORKS["lm_resnet20"]
+    for data in ("cifar10", "cifar100", "denoise"):
+        for name in RECIPES if data != "denoise" else ["published"]:
+            known = recipe_for(row, data, name, 2000)
+            assert recipe_of(row, data, known.recipe, 2000) == known
+            assert f"batch {known.recipe.batch_size}" in described(known.recipe)
+    assert recipe_of(row, "cifar10", Recipe(batch_size=7)) is None
+    fast = described(recipe_for(row, "cifar10", "fast").recipe)
+    for told in ("momentum 0.9 (Nesterov)", "rate 0.4", "first 20 %", "smoothing 0.1", "decay 0.99"):
+        assert told in fast
+    assert "falls to 0 in the last 20 %, reached in the first 5 %" in described(Recipe(schedule="trapezoid"))
+
+
+def test_on_cifar100_lu_et_al_train_longer() -> None:
+    for name, decay in (("lm_resnet56", 1e-4), ("lm_resnext29_8x64d", 5e-4)):
+        config = configuration(NETWORKS[name], name, data="cifar100", gpu=False)
+        assert (config.epochs, config.recipe.milestones, config.recipe.weight_decay) == (300, (0.5, 0.75), decay)
+    config = configuration(NETWORKS["lm_resnet56_sd"], "lm_resnet56_sd", data="cifar100", gpu=False)
+    assert config.epochs == 500
+
+
+def test_a_name_is_one_folder_however_it_is_written() -> None:
+    written = ["lm_resnet56", "lm-resnet56", "LM-ResNet-56"]
+    configs = [configuration(look_up(name), name, gpu=False) for name in written]
+    assert {config.network for config in configs} == {"lm_resnet56"}
+    assert {str(config.folder) for config in configs} == {"runs/lm_resnet56-cifar10"}
+
+
+def test_a_folder_begun_by_the_other_recipe_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["AB2-14", *SMALL, "--epochs", "1"]
+    assert call(capsys, *arguments, "--run", "r").code == 0
+    done = call(capsys, *arguments, "--run", "r", "--recipe", "fast")
+    assert (done.code, done.err) == (
+        2,
+        "odenas: `--recipe` is 'fast', but r holds a training by the recipe 'published': give that one, or another "
+        "folder to `--run`\n",
+    )
+    assert call(capsys, *arguments, "--recipe", "fast").code == 0
+    run = load("runs/ab2-14-digits-fast")
+    assert run.config["recipe"]["ema"] == 0.99
+    done = call(capsys, *arguments, "--run", str(run.path))
+    assert done.err.startswith("odenas: `--recipe` is 'published', but runs/ab2-14-digits-fast holds a training by")
+    # What else differs is said as it always was.
+    done = call(capsys, "ab2-14", "--data", "digits", "--train-size", "50", "--run", "r", "--recipe", "fast")
+    assert "which holds another" in done.err
+
+
+def test_the_weights_that_are_kept_and_judged_are_the_averaged_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "euler-8", *SMALL, "--epochs", "2", "--run", "r", "--recipe", "fast").code == 0
+    saved = read_checkpoint(load("r").checkpoint(0))
+    assert saved is not None
+    raw = {name.removeprefix("average.raw."): value for name, value in saved[0].items() if "average.raw." in name}
+    kept = network_state(saved[0])
+    assert set(raw) == set(kept)
+    assert not torch.equal(raw["stem.weight"], kept["stem.weight"])
+    network = named("euler-8", 10, 1)
+    network.load_state_dict(kept)
+    (error,) = load("r").confirmations["test_error"]
+    assert error == pytest.approx(evaluate(network, load_test("digits"), DATASETS["digits"]).error)
 
 
 def test_milestones() -> None:

@@ -9,8 +9,10 @@ import torch
 
 from odenas.nets import build
 from odenas.search import trial, watchdog
+from odenas.search.checkpoint import Checkpoints
 from odenas.search.config import SearchConfig
 from odenas.search.data import DATASETS
+from odenas.search.train import Training
 from odenas.search.trial import macs, make_network, read_checkpoint, retrain, train_trial
 from odenas.space import Scheme, scheme
 
@@ -149,7 +151,7 @@ def test_a_memory_that_is_full_is_a_kind_of_its_own(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(trial.Training, "run", fail)
+    monkeypatch.setattr(Training, "run", fail)
     _, told = reports(task(tmp_path))
     assert (told["kind"], told["reason"]) == ("out of memory", "out of memory")
 
@@ -158,7 +160,7 @@ def test_an_error_is_reported_with_its_last_lines(tmp_path: Path, monkeypatch: p
     def fail(*_: Any) -> None:
         raise RuntimeError("[enforce fail] no memory\nsecond line")
 
-    monkeypatch.setattr(trial.Checkpoints, "write", fail)
+    monkeypatch.setattr(Checkpoints, "write", fail)
     _, told = reports(task(tmp_path))
     assert (told["reason"], told["errno"]) == ("RuntimeError: [enforce fail] no memory", None)
     assert told["failure"].endswith("RuntimeError: [enforce fail] no memory\nsecond line")
@@ -169,7 +171,7 @@ def test_what_keeps_a_training_from_being_saved_is_told_apart(tmp_path: Path, mo
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(trial.Checkpoints, "write", fail)
+    monkeypatch.setattr(Checkpoints, "write", fail)
     _, told = reports(task(tmp_path))
     assert (told["errno"], told["unsaved"]) == (28, "No space left on device")
 

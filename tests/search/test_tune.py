@@ -154,10 +154,14 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_search(
     assert searcher.ledger.rows[0]["status"] == "RUNNING"  # to go on from
 
 
-def test_memory_that_ray_found_full_is_told_as_such(searcher: LedgerSearcher, scheduler: LedgerScheduler) -> None:
+def test_memory_that_ray_found_full_is_told_as_such(
+    searcher: LedgerSearcher, scheduler: LedgerScheduler, tmp_path: Path
+) -> None:
     searcher.suggest("a")
-    error = ray.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory.")
-    lost: Any = SimpleNamespace(trial_id="a", get_pickled_error=lambda: error)
+    error = ray.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory.")  # type: ignore[no-untyped-call]
+    path = tmp_path / "error.pkl"
+    path.write_bytes(ray.cloudpickle.dumps(error))  # type: ignore[no-untyped-call]
+    lost: Any = SimpleNamespace(trial_id="a", pickled_error_file=str(path))
     scheduler.on_trial_error(None, lost)
     searcher.on_trial_complete("a", None, error=True)
     again = searcher.suggest("b")

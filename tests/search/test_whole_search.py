@@ -10,8 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from safetensors.torch import save_file
+from shell import PATIENCE, Shell
 
 from odenas.results import Run, load
 from odenas.search.confirm import confirmation_seeds
@@ -26,9 +26,6 @@ from odenas.search.data import load as load_data
 
 if sys.platform == "win32":
     pytest.skip("asks for signals", allow_module_level=True)
-
-ODENAS = [sys.executable, "-c", "from odenas.search.app import main; main()"]
-PATIENCE = 240.0
 
 SMALL = """
 trials = 5
@@ -45,78 +42,6 @@ learning_rate = 0.05
 top = 1
 seeds = 2
 """
-
-
-@dataclass
-class Shell:
-    """Starts commands in a folder, and sees to it that nothing of them is left."""
-
-    folder: Path
-    started: dict[int, str] = field(default_factory=dict)
-    """Process id -> when it started, of all that belonged to the commands."""
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a command without waiting for it."""
-        process = subprocess.Popen(
-            [*ODENAS, *arguments], cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        self.note(process.pid)
-        return process
-
-    def end(self, process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-        """Wait for the end of a command."""
-        try:
-            out, err = process.communicate(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.note(process.pid)
-            process.kill()
-            raise
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        return self.end(self.start(*arguments))
-
-    def note(self, pid: int) -> dict[int, str]:
-        """Remember a process and all that descend from it; return what each of them runs."""
-        table = processes()
-        family = {pid}
-        while grown := {child for child, (parent, _, _) in table.items() if parent in family} - family:
-            family |= grown
-        self.started |= {one: table[one][1] for one in family if one in table}
-        return {one: table[one][2] for one in family if one in table}
-
-    def left(self) -> list[int]:
-        """Return what is still there of what was noted."""
-        table = processes()
-        return [pid for pid, begun in self.started.items() if pid in table and table[pid][1] == begun]
-
-    def settled(self, seconds: float = 60) -> bool:
-        """Return whether all that was noted is gone, or goes soon."""
-        deadline = time.monotonic() + seconds
-        while self.left() and time.monotonic() < deadline:
-            time.sleep(0.5)
-        return not self.left()
-
-    def close(self) -> None:
-        """End what is left."""
-        self.settled(20)
-        for pid in self.left():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def processes() -> dict[int, tuple[int, str, str]]:
-    """Return parent, time of start and command of each living process."""
-    columns = ["ps", "-ww", "-eo", "pid=,ppid=,lstart=,stat=,args="]
-    lines = subprocess.run(columns, capture_output=True, text=True, check=True).stdout.splitlines()
-    found = {}
-    for line in lines:
-        pid, parent, *rest = line.split(None, 8)
-        begun, state, command = " ".join(rest[:5]), rest[5], " ".join(rest[6:])
-        if not state.startswith("Z"):
-            found[int(pid)] = (int(parent), begun, command)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -323,19 +248,118 @@ def finish(shell: Shell, name: str) -> Run:
     return run
 
 
+def outcome(run: Run) -> list[pd.DataFrame]:
+    """Return what a run's tables say but for times and places."""
+    clocks = ["seconds", "started", "finished", "hostname", "attempts"]
+    return [
+        table.drop(columns=clocks, errors="ignore")
+        for table in (run.trials, run.epochs, run.coefficients, run.confirmations)
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shell: Shell, longer: Path) -> Run:
+    """The run of one worker that nothing befell."""
+    done = shell("search", "longer.toml", "--run", "undisturbed", "--workers", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    return load(longer / "undisturbed")
+
+
+def check_like(run: Run, undisturbed: Run) -> None:
+    """Check that a run holds what an undisturbed one does, to the last digit."""
+    for mine, its in zip(outcome(run)[:3], outcome(undisturbed)[:3], strict=True):
+        pd.testing.assert_frame_equal(mine, its)
+    order = ["label", "seed"]
+    mine, its = (outcome(one)[3].sort_values(order, ignore_index=True) for one in (run, undisturbed))
+    pd.testing.assert_frame_equal(mine, its)
+
+
 @pytest.mark.slow
-def test_a_search_killed_twice_ends_like_any_other(shell: Shell, longer: Path) -> None:
+def test_a_search_killed_ten_times_ends_like_one_undisturbed(shell: Shell, longer: Path, undisturbed: Run) -> None:
     rng = random.Random(time.time_ns())
-    epochs = sorted(rng.sample(range(1, 12), 2))
-    for count in epochs:
+    for _ in range(10):
+        before = len((longer / "killed" / "epochs.jsonl").read_bytes()) if (longer / "killed").exists() else 0
         process = begin(shell, "killed")
-        wait_for(partial(has_epochs, longer / "killed", count), process)
-        time.sleep(rng.random() / 5)
+        # While Ray starts, before and in the midst of trials, and between the phases.
+        deadline = time.monotonic() + rng.choice([rng.uniform(0, 12), 60])
+        epochs = longer / "killed" / "epochs.jsonl"
+        while process.poll() is None and time.monotonic() < deadline:
+            if epochs.exists() and len(epochs.read_bytes()) > before + rng.randint(0, 600):
+                time.sleep(rng.random())
+                break
+            time.sleep(0.02)
         shell.note(process.pid)
         process.kill()
         process.communicate()
     assert load(longer / "killed").trials["status"].isin(["RUNNING", "COMPLETE", "PRUNED"]).all()
-    finish(shell, "killed")
+    check_like(finish(shell, "killed"), undisturbed)
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_costs_an_epoch_and_no_more(shell: Shell, longer: Path, undisturbed: Run) -> None:
+    process = begin(shell, "damaged")
+    wait_for(partial(has_epochs, longer / "damaged", 3), process)
+    shell.note(process.pid)
+    process.kill()
+    process.communicate()
+    for path in (longer / "damaged" / "checkpoints").glob("?????.safetensors"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    check_like(finish(shell, "damaged"), undisturbed)
+
+
+@pytest.mark.slow
+def test_a_folder_that_was_moved_goes_on(shell: Shell, longer: Path, undisturbed: Run) -> None:
+    process = begin(shell, "before")
+    wait_for(partial(has_epochs, longer / "before", 2), process)
+    shell.note(process.pid)
+    process.terminate()
+    process.communicate()
+    (longer / "before").rename(longer / "after")
+    check_like(finish(shell, "after"), undisturbed)
+
+
+@pytest.fixture
+def small_disk(longer: Path) -> Iterator[Path]:
+    """A file system of its own, of 200 kB; `mount` may change it."""
+    folder = longer / "disk"
+    folder.mkdir(exist_ok=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", folder], capture_output=True).returncode:
+        pytest.skip("asks for the right to mount a small disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("trouble", "words"), [("full", "No space left on device"), ("read-only", "Read-only file system")]
+)
+def test_a_disk_that_takes_no_more_ends_it_with_one_line_and_nothing_lost(
+    shell: Shell, small_disk: Path, undisturbed: Run, trouble: str, words: str
+) -> None:
+    def remount(options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", small_disk], check=True)
+
+    if trouble == "read-only":
+        remount("size=50m")
+    process = begin(shell, "disk/run")
+    if trouble == "read-only":
+        wait_for(partial(has_epochs, small_disk / "run", 2), process)
+        remount("ro")
+    done = shell.end(process)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("odenas: ")
+    assert words in line
+    if trouble == "read-only":
+        refused = shell("search", "longer.toml", "--run", "disk/run")
+        assert refused.returncode == 2
+        assert len(refused.stderr.splitlines()) == 1
+        assert words in refused.stderr
+    assert load(small_disk / "run").trials["status"].isin(["RUNNING", "COMPLETE", "PRUNED"]).all()
+    remount("size=50m" if trouble == "full" else "rw")
+    check_like(finish(shell, "disk/run"), undisturbed)
 
 
 @pytest.mark.slow
@@ -388,15 +412,6 @@ def test_a_worker_killed_is_replaced_and_its_trial_goes_on(shell: Shell, longer:
 
 
 @pytest.mark.slow
-def test_one_worker_and_one_seed_give_the_same_table(shell: Shell, longer: Path) -> None:
-    tables = []
-    for name in ("once", "twice"):
-        done = shell("search", "longer.toml", "--run", name, "--workers", "1", "--trials", "8")
-        assert (done.returncode, done.stderr) == (0, "")
-        run = load(longer / name)
-        clocks = ["seconds", "started", "finished", "hostname"]
-        tables.append([table.drop(columns=clocks, errors="ignore")
-                       for table in (run.trials, run.epochs, run.coefficients, run.confirmations)])  # fmt: skip
-        shutil.rmtree(longer / name / "checkpoints")
-    for a, b in zip(*tables, strict=True):
-        pd.testing.assert_frame_equal(a, b)
+def test_one_seed_gives_one_table_whatever_the_number_of_workers(shell: Shell, longer: Path, undisturbed: Run) -> None:
+    check_like(finish(shell, "two"), undisturbed)
+    shutil.rmtree(longer / "two" / "checkpoints")

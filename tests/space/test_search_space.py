@@ -308,6 +308,16 @@ def test_every_narrower_space_draws_what_it_allows(data: st.DataObject) -> None:
         check(space, s, asked)
 
 
+@pytest.mark.parametrize("kind", ["slope", "error"])
+@pytest.mark.parametrize("end", [0.001, -0.007, 0.1, -0.3, 0.999])
+def test_a_draw_at_the_end_of_a_narrow_interval_is_known_again(kind: str, end: float) -> None:
+    """An end is a float, which may lie beside the three decimals that it stands for."""
+    fields: dict[str, Any] = {"free_slopes": (f"{kind}s",), kind: (end, end)}
+    space = SearchSpace(family=MULTISTEP, steps=(2,), order=(1,), **fields)
+    for s, asked in drawn(space, 3):
+        check(space, s, asked)
+
+
 def test_nothing_is_left_out() -> None:
     """Every choice is drawn, alone and in company, and the intervals are filled to their ends."""
     draws = list(drawn(FULL, 2500, 5))
