@@ -13,7 +13,8 @@ help:
 	@echo "              ARGS='--data cifar10 --trials 4' passes options on"
 	@echo "make test     install, then run the tests (make slow: the long proofs)"
 	@echo "make check    ruff and mypy"
-	@echo "make bench    time the schemes against nodepy, time and weigh the networks against pytorchcv's"
+	@echo "make bench    time schemes against nodepy, networks against pytorchcv's, searches against plain Ray Tune;"
+	@echo "              how good the search is (an hour or so)"
 	@echo "make clean    remove the virtual environment and what was built"
 
 search: $(VENV)/installed
@@ -34,6 +35,9 @@ bench: $(VENV)/installed-bench
 	$(BIN)/python tests/bench/schemes.py $(ARGS)
 	$(BIN)/python tests/bench/networks.py $(ARGS)
 	$(BIN)/python tests/bench/memory.py $(ARGS)
+	$(BIN)/python tests/bench/training_loop.py $(ARGS)
+	$(BIN)/python tests/bench/scheduling.py $(ARGS)
+	$(BIN)/python tests/bench/search_quality.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -142,8 +142,13 @@ def versions(backbone: str = "residual") -> dict[str, str]:
 
 
 @contextmanager
-def exclusive(config: SearchConfig, at_work: str) -> Iterator[Run]:
+def exclusive(config: SearchConfig, at_work: str, argument: str = "--run") -> Iterator[Run]:
     """Make or open the run folder for this process alone; `at_work` says what holds it, where another does.
+
+    Args:
+        config: names the folder.
+        at_work: what holds it, where something does.
+        argument: by which the user gave it.
 
     Raises:
         OdenasError: another process works in it, or `open_run` refuses it.
@@ -153,9 +158,9 @@ def exclusive(config: SearchConfig, at_work: str) -> Iterator[Run]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise OdenasError(f"`--run` is {run.path}, where {at_work}; wait for it or stop it") from None
+        raise OdenasError(f"`{argument}` is {run.path}, where {at_work}; wait for it or stop it") from None
     except OSError as error:
-        raise OdenasError(f"`--run` is {run.path}, which cannot be written: {error.strerror}") from None
+        raise OdenasError(f"`{argument}` is {run.path}, which cannot be written: {error.strerror}") from None
     try:
         yield run
     finally:
@@ -163,9 +168,9 @@ def exclusive(config: SearchConfig, at_work: str) -> Iterator[Run]:
 
 
 @contextmanager
-def recording(config: SearchConfig) -> Iterator[Run]:
+def recording(config: SearchConfig, argument: str = "--run") -> Iterator[Run]:
     """Open the run folder for this process alone, and send what the libraries log to it and not to the console."""
-    with exclusive(config, "another search is running") as run:
+    with exclusive(config, "another process is at work", argument) as run:
         optuna.logging.disable_default_handler()
         optuna.logging.enable_propagation()
         with logging_to(run.log):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
 
+import torch
+
 from odenas.search.config import SearchConfig
+
+TRACEBACK_LINES = 12
+AS_CONFIGURED = None
 
 
 @dataclass(frozen=True)
@@ -15,13 +21,11 @@ class Failure:
         kind: a key of KINDS.
         reason: in one line, for the table and for counting.
         text: last lines of the traceback, or what else there is to tell.
-        errno: of an OSError.
     """
 
     kind: str
     reason: str
     text: str
-    errno: int | None = None
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Kind:
 
     Args:
         meaning: in a few words.
-        retried: configuration -> how often a trial that failed in this way is begun again.
+        retries: how often a trial that failed in this way is begun again; AS_CONFIGURED, or a number.
         alone: whether the next attempt has its device for itself.
     """
 
@@ -39,8 +43,6 @@ class Kind:
     alone: bool = False
 
 
-AS_CONFIGURED = None
-
 KINDS: dict[str, Kind] = {
     "non-finite": Kind("a loss or an error became infinite or not a number"),
     "exception": Kind("the training raised an exception"),
@@ -48,6 +50,15 @@ KINDS: dict[str, Kind] = {
     "out of memory": Kind("the device's or the machine's memory was full", retries=1, alone=True),
     "worker lost": Kind("the process or the machine that trained is gone", retries=AS_CONFIGURED),
 }
+
+
+def failure_of(error: Exception) -> Failure:
+    """Return what a training's exception means; call it where the exception is handled."""
+    text = "\n".join(traceback.format_exc().strip().splitlines()[-TRACEBACK_LINES:])
+    # torch's allocator of the machine's memory raises a plain RuntimeError.
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: " in str(error):
+        return Failure("out of memory", "out of memory", text)
+    return Failure("exception", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", text)
 
 
 def retries(kind: str, config: SearchConfig) -> int:

@@ -20,6 +20,7 @@ from odenas.search.data import load as load_data
 from odenas.search.data import metric_of
 from odenas.search.driver import recording
 from odenas.search.mirror import mirrored, recovered
+from odenas.search.nodes import prepare_nodes
 from odenas.search.progress import Progress
 from odenas.search.storage import check_storage, checkpoints_of
 from odenas.search.storage import place as place_in
@@ -63,12 +64,13 @@ def reevaluate(
     place = place_in(check_storage(config.storage), config.folder) if config.storage else None
     if place:
         recovered(config.folder, place)
-    with recording(configuration_of(run)), mirrored(run, place) if place else nullcontext():
+    with recording(configuration_of(run), "RUN"), mirrored(run, place) if place else nullcontext():
         _check_trials(run)
         if left := _unfinished(run, config):
             report(f"{left} Those that are best so far are retrained.")
         if unconfirmed(run, config):
             with cluster(config.address) as resources:
+                prepare_nodes(config, report)
                 count, title = workers(config, resources), _title(run, config, budget)
                 checkpoints = Checkpoints(checkpoints_of(place or str(run.path.absolute())))
                 metric = metric_of(config.data)

@@ -7,7 +7,6 @@ import errno
 import hashlib
 import json
 import math
-import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -19,10 +18,10 @@ import torch
 from odenas.search.checkpoint import Checkpoints
 from odenas.search.config import SearchConfig
 from odenas.search.data import dataset, load_test
-from odenas.search.failures import KINDS, retries
+from odenas.search.failures import KINDS, Failure, failure_of, retries
 from odenas.search.ledger import now
 from odenas.search.train import Judgement, evaluate, network_state, to
-from odenas.search.trial import TRACEBACK_LINES, device, make_network, task_for, test_columns, train_trial
+from odenas.search.trial import device, make_network, task_for, test_columns, train_trial
 from odenas.space import OdenasError, Scheme
 
 Job = tuple[Scheme, int]
@@ -46,7 +45,8 @@ def retrain(task: Mapping[str, Any]) -> Columns:
 
     def report(told: Mapping[str, Any]) -> None:
         if "kind" in told:
-            failures.append(_failed(told["kind"], told["reason"], told["failure"]) | {"unsaved": told.get("unsaved")})
+            failure = Failure(told["kind"], told["reason"], told["failure"])
+            failures.append(_failed(failure) | {"unsaved": told.get("unsaved")})
             return
         rows.extend(told["rows"])
         result.update({name: told["fields"].get(name) for name in ("params", "device")})
@@ -58,12 +58,12 @@ def retrain(task: Mapping[str, Any]) -> Columns:
     try:
         test = test_columns(_judged(task))
     except Exception as error:  # as in the training: a result like others
-        return result | failure_of(error)
+        return result | _failed(failure_of(error))
     measured = {name: rows[-1][name] for name in ("train_loss", "validation_error")} | test
     broken = [name for name, value in measured.items() if isinstance(value, float) and not math.isfinite(value)]
     if broken:
         reason = f"non-finite {broken[0].replace('_', ' ')}"
-        return result | _failed("non-finite", reason, reason)
+        return result | _failed(Failure("non-finite", reason, reason))
     return result | measured | {"status": "COMPLETE", "stop_reason": "budget reached"}
 
 
@@ -119,17 +119,8 @@ def is_of_the_machine(reason: str | None) -> bool:
     return reason is None or reason in (LOST, FULL) or of_the_system
 
 
-def failure_of(error: Exception) -> Columns:
-    """Return the columns of a training that raised."""
-    text = "\n".join(traceback.format_exc().strip().splitlines()[-TRACEBACK_LINES:])
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return _failed(FULL, FULL, text)
-    reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    return _failed("exception", reason, text)
-
-
-def _failed(kind: str, reason: str, text: str) -> Columns:
-    return {"status": "FAIL", "kind": kind, "stop_reason": reason, "failure": text}
+def _failed(failure: Failure) -> Columns:
+    return {"status": "FAIL", "kind": failure.kind, "stop_reason": failure.reason, "failure": failure.text}
 
 
 def _result(done: ray.ObjectRef[Any]) -> Columns:
@@ -137,11 +128,11 @@ def _result(done: ray.ObjectRef[Any]) -> Columns:
     try:
         return dict(ray.get(done))
     except ray.exceptions.OutOfMemoryError as error:
-        return _failed(FULL, FULL, _last_line(error))
+        return _failed(Failure(FULL, FULL, _last_line(error)))
     except ray.exceptions.RayTaskError as error:
-        return _failed("exception", _last_line(error), str(error))
+        return _failed(Failure("exception", _last_line(error), str(error)))
     except ray.exceptions.RayError as error:
-        return _failed(LOST, LOST, _last_line(error))
+        return _failed(Failure(LOST, LOST, _last_line(error)))
 
 
 def _last_line(error: Exception) -> str:

@@ -17,7 +17,6 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
-from scipy.stats import qmc
 
 from odenas.search.config import SearchConfig
 from odenas.space import OdenasError, SearchSpace
@@ -98,6 +97,8 @@ class SobolSampler(BaseSampler):
         """Return the point of this trial's number."""
         if not search_space:
             return {}
+        from scipy.stats import qmc  # takes half a second to import
+
         sequence = qmc.Sobol(len(search_space), seed=self.made.run_seed)
         if self.made.number:
             sequence.fast_forward(self.made.number)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -16,19 +15,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from odenas.nets import build, coefficients, parameters
 from odenas.nets.backbones import given_network, is_given
 from odenas.nets.blocks import BLOCKS
-from odenas.nets.implicit_solver import NotSolved
 from odenas.nets.named import named
 from odenas.nets.stepper import stepper_of
 from odenas.search.checkpoint import Checkpoints
 from odenas.search.config import SearchConfig
-from odenas.search.data import Data, dataset, load, load_test
-from odenas.search.failures import Failure
+from odenas.search.data import Data, dataset, load
+from odenas.search.failures import Failure, failure_of
 from odenas.search.latency import latency
-from odenas.search.train import Judgement, NonFiniteLoss, Training, evaluate, to
+from odenas.search.train import Judgement, NonFiniteLoss, Training
 from odenas.search.watchdog import watchdog
 from odenas.space import Scheme
-
-TRACEBACK_LINES = 12
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -44,8 +40,8 @@ def train_trial(task: Mapping[str, Any], report: Report) -> None:
     "scheme", "seed" and "checkpoint" (the place and the name of `Checkpoints`). If it exists, the training goes on from
     it. The first report comes before the training. A report has "rows" (the epochs since the last report, in the first
     all of an earlier attempt), "fields" (columns of the trial), "coefficients" (rows, if they learn) and "epoch"; or
-    "kind", "reason" and "failure" (the text) of a `Failure`, of an unforeseen one "errno", and "unsaved", what keeps the training's
-    state from being saved: that says nothing of the trial.
+    "kind", "reason" and "failure" (the text) of a `Failure`, of an unforeseen one "errno", and "unsaved", what keeps
+    the training's state from being saved: that says nothing of the trial.
     """
     config, (place, name) = SearchConfig(**task["config"]), task["checkpoint"]
     rows: list[dict[str, Any]] = []
@@ -74,40 +70,16 @@ def train_trial(task: Mapping[str, Any], report: Report) -> None:
     except NonFiniteLoss as error:
         report(_failure(len(rows), Failure("non-finite", str(error), str(error))))
     except Exception as error:  # any failure of a trial is a result of the search
-        full = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        text = "\n".join(traceback.format_exc().strip().splitlines()[-TRACEBACK_LINES:])
-        failure = Failure("out of memory" if full else "exception", "out of memory" if full else reason, text)
         unsaved = {"unsaved": error.strerror} if isinstance(error, NotSaved) else {}
-        report(_failure(len(rows), failure) | {"errno": getattr(error, "errno", None), **unsaved})
+        report(_failure(len(rows), failure_of(error)) | {"errno": getattr(error, "errno", None), **unsaved})
 
 
 def task_for(
     config: SearchConfig, params: int, scheme: Scheme, seed: int, checkpoint: Path | None = None
 ) -> dict[str, Any]:
-    """Return what `train_trial` and `retrain` need, JSON-ready; the latter keeps no checkpoint."""
+    """Return what `train_trial` needs, JSON-ready; who gives no checkpoint adds the place and the name of one."""
     task = {"config": config.resolved(), "params": params, "scheme": scheme.to_dict(), "seed": seed}
     return task if checkpoint is None else task | {"checkpoint": [str(checkpoint.absolute().parent), checkpoint.stem]}
-
-
-def retrain(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Train one scheme to its budget and return the columns of a confirmation, the test error among them."""
-    config = SearchConfig(**task["config"])
-    network = make_network(config, task, Scheme.from_dict(task["scheme"]))
-    training = _training(network, config, task["seed"])
-    rows: list[dict[str, Any]] = []
-    result: dict[str, Any] = {"params": parameters(network), "device": device(config), "epochs": config.epochs}
-    try:
-        training.run(rows.append)
-        test = test_columns(evaluate(network, to(load_test(config.data), training.device), training.data_set))
-    except (NonFiniteLoss, NotSolved) as error:
-        return result | {"status": "FAIL", "failure": str(error)}
-    return result | {
-        "status": "COMPLETE",
-        **test,
-        "seconds": sum(row["seconds"] for row in rows),
-        **{name: rows[-1][name] for name in ("train_loss", "validation_error")},
-    }
 
 
 def test_columns(judgement: Judgement) -> dict[str, Any]:

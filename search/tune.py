@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,11 +16,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from odenas.search.config import SearchConfig
-from odenas.search.failures import Failure
+from odenas.search.failures import TRACEBACK_LINES, Failure
 from odenas.search.ledger import Ledger
 from odenas.search.progress import Progress
+from odenas.search.scratch import scratch
 from odenas.search.tracking import callbacks
-from odenas.search.trial import TRACEBACK_LINES, Report, train_trial
+from odenas.search.trial import Report, train_trial
 from odenas.space import OdenasError
 
 Train = Callable[[Mapping[str, Any], Report], None]
@@ -169,34 +168,32 @@ def run_trials(
         return PlacementGroupFactory([{name: count for name, count in wanted.items() if count}])
 
     searcher = LedgerSearcher(ledger, progress, params)
-    storage = tempfile.mkdtemp(prefix="odenas-")
     try:
-        tune.Tuner(
-            tune.with_resources(trial, resources),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=LedgerScheduler(searcher),
-                num_samples=-1,
-                max_concurrent_trials=workers,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name="trials",
-                storage_path=storage,
-                verbose=0,
-                callbacks=[*callbacks(config, ledger.run)],
-                # Attempts are the ledger's to count.
-                failure_config=tune.FailureConfig(max_failures=0),
-            ),
-        ).fit()
+        with scratch() as storage:
+            tune.Tuner(
+                tune.with_resources(trial, resources),
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher,
+                    scheduler=LedgerScheduler(searcher),
+                    num_samples=-1,
+                    max_concurrent_trials=workers,
+                    reuse_actors=True,
+                ),
+                run_config=tune.RunConfig(
+                    name="trials",
+                    storage_path=str(storage),
+                    verbose=0,
+                    callbacks=[*callbacks(config, ledger.run)],
+                    # Attempts are the ledger's to count.
+                    failure_config=tune.FailureConfig(max_failures=0),
+                ),
+            ).fit()
     except tune.TuneError as error:
         # Tune wraps what is raised in it; what the user can mend is told as it was.
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, OdenasError):
             cause = cause.__cause__ or cause.__context__
         raise (cause or error) from None
-    finally:
-        shutil.rmtree(storage, ignore_errors=True)
 
 
 def workers(config: SearchConfig, resources: dict[str, float]) -> int:

@@ -157,7 +157,7 @@ def test_a_run_folder_has_one_search_at_a_time(odenas: Any, run: Run) -> None:
     with FileLock(run.path / ".lock"):
         done = odenas("search", "--run", run.path)
     assert done.code == 2
-    assert "where another search is running" in done.err
+    assert "where another process is at work" in done.err
     assert done.err.count("\n") == 1
 
 

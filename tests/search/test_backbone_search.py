@@ -25,7 +25,8 @@ from odenas.search import driver, exporting, terminal
 from odenas.search.budget import parameter_budget
 from odenas.search.config import TWO_STEP, SearchConfig, read_config
 from odenas.search.given_backbone import check_space, given_parameters
-from odenas.search.trial import macs, make_network, read_checkpoint, retrain, train_trial
+from odenas.search.retraining import retrain
+from odenas.search.trial import macs, make_network, read_checkpoint, train_trial
 from odenas.space import Blocks, OdenasError, Scheme, SearchSpace, scheme
 
 torch.set_num_threads(1)  # as in a worker

@@ -13,7 +13,8 @@ from odenas.search import retraining, trial
 from odenas.search.checkpoint import Checkpoints
 from odenas.search.config import SearchConfig
 from odenas.search.data import DATASETS, load_test
-from odenas.search.retraining import checkpoint_name, failure_of, is_of_the_machine, retrain, retrain_all
+from odenas.search.failures import failure_of
+from odenas.search.retraining import checkpoint_name, is_of_the_machine, retrain, retrain_all
 from odenas.search.train import Judgement, Training
 from odenas.search.trial import task_for
 from odenas.space import OdenasError, scheme
@@ -228,6 +229,15 @@ def test_the_text_of_a_failure_is_short() -> None:
     try:
         deep(50)
     except ValueError as error:
-        text = failure_of(error)["failure"]
-    assert text.endswith("ValueError: deep")
-    assert len(text.splitlines()) <= 12
+        failure = failure_of(error)
+    assert (failure.kind, failure.reason) == ("exception", "ValueError: deep")
+    assert failure.text.endswith("ValueError: deep")
+    assert len(failure.text.splitlines()) <= 12
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate")],
+)
+def test_memory_that_is_full_is_a_kind_of_its_own(error: Exception) -> None:
+    assert failure_of(error).kind == "out of memory"

@@ -13,7 +13,8 @@ from odenas.search import terminal
 
 def shown(path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], top: int = 9) -> list[str]:
     """Return what is printed of five trials, spaces made one."""
-    run = Run.create(path, config, {})
+    monkeypatch.chdir(path.parent)  # a long path takes a second line
+    run = Run.create(path.name, config, {})
     rows = [
         ("lm", "COMPLETE", 5.0, 900, 1.234, True),
         ("ab2", "COMPLETE", 4.0, 1200, 2.0, True),
@@ -65,7 +66,7 @@ def test_the_front_is_bold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     shown(tmp_path, monkeypatch, config := {"objectives": ["validation_error", "params"]})
     console = Console(file=io.StringIO(), width=140, markup=False, record=True, force_terminal=True)
     monkeypatch.setattr(terminal, "console", console)
-    terminal.show_trials(Run(tmp_path, "", config, {}), 9)
+    terminal.show_trials(Run(Path(tmp_path.name), "", config, {}), 9)
     rows = console.export_text(styles=True).splitlines()[2:7]
     assert ["\x1b[1m" in row for row in rows] == [True, True, False, False, False]
 

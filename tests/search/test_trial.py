@@ -1,6 +1,7 @@
 """One training in a worker: what it reports, and how it goes on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,15 @@ import pytest
 import torch
 
 from odenas.nets import build
-from odenas.search import trial, watchdog
+from odenas.search import watchdog
 from odenas.search.checkpoint import Checkpoints
 from odenas.search.config import SearchConfig
 from odenas.search.data import DATASETS
+from odenas.search.failures import TRACEBACK_LINES
+from odenas.search.images import Images
+from odenas.search.retraining import retrain
 from odenas.search.train import Training
-from odenas.search.trial import macs, make_network, read_checkpoint, retrain, train_trial
+from odenas.search.trial import macs, make_network, read_checkpoint, train_trial
 from odenas.space import Scheme, scheme
 
 torch.set_num_threads(1)  # as in a worker; more only wait for one another with so small networks
@@ -164,7 +168,7 @@ def test_an_error_is_reported_with_its_last_lines(tmp_path: Path, monkeypatch: p
     _, told = reports(task(tmp_path))
     assert (told["reason"], told["errno"]) == ("RuntimeError: [enforce fail] no memory", None)
     assert told["failure"].endswith("RuntimeError: [enforce fail] no memory\nsecond line")
-    assert len(told["failure"].splitlines()) <= trial.TRACEBACK_LINES
+    assert len(told["failure"].splitlines()) <= TRACEBACK_LINES
 
 
 def test_what_keeps_a_training_from_being_saved_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,22 +208,23 @@ def test_the_seed_makes_the_first_weights_and_a_twin_shares_them(tmp_path: Path)
 def test_retraining_reports_the_test_error(tmp_path: Path) -> None:
     given = task(tmp_path)
     result = retrain(given)
-    last = reports(given)[-1]
+    (last,) = reports(given)  # the whole of it, from the checkpoint
     assert result["status"] == "COMPLETE"
     assert result["validation_error"] == last["rows"][-1]["validation_error"]  # the same training as the trial's
     assert (result["epochs"], result["params"]) == (3, last["fields"]["params"])
     wrong = result["test_error"] / 100 * DATASETS["digits"].test
     assert wrong == pytest.approx(round(wrong), abs=1e-3)
-    failed = retrain(task(tmp_path, config={"recipe": {"learning_rate": 1e30}}))
+    (tmp_path / "failed").mkdir()
+    failed = retrain(task(tmp_path / "failed", config={"recipe": {"learning_rate": 1e30}}))
     assert (failed["status"], failed["failure"]) == ("FAIL", "non-finite loss in epoch 1")
     assert "test_error" not in failed
 
 
 def test_a_trial_reads_no_test_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any) -> Images:
         raise AssertionError("read the test split")
 
-    monkeypatch.setattr(trial, "load_test", refuse)
+    monkeypatch.setitem(DATASETS, "digits", replace(DATASETS["digits"], read_test=refuse))
     assert "failure" not in reports(task(tmp_path))[-1]
 
 

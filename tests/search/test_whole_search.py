@@ -104,7 +104,7 @@ def test_the_run_folder_is_complete(searched: Searched) -> None:
     table = run.trials
     assert (table["status"] == "COMPLETE").all()
     assert table["label"].tolist()[:3] == ["euler", "lm", "ab2"]
-    unknown = {"failure", "checkpoint", "commit"}
+    unknown = {"failure", "checkpoint", "commit", "latency"}
     assert set(table.columns[table.isna().any()]) <= unknown
     assert not run.epochs.isna().to_numpy().any()
     assert (table["finished"] >= table["started"]).all()
