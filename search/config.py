@@ -201,9 +201,7 @@ class SearchConfig(BaseModel):
     def _names(self) -> SearchConfig:
         for name in self.enqueue:
             scheme(name)
-        check_objectives(self.objectives)
-        for text in self.constraints:
-            constraint(text)
+        check_objectives(self.objectives, [constraint(text).name for text in self.constraints])
         check_rule(self.scheduler, self.objectives)
         return self
 

@@ -60,10 +60,14 @@ def total_violation(row: Mapping[str, Any], constraints: Iterable[Constraint]) -
     return sum(max(0.0, value) for value in violations(row, constraints).values())
 
 
+def lasting(constraints: Iterable[Constraint]) -> list[Constraint]:
+    """Return the constraints that a trial cannot keep any more once it has broken them."""
+    return [each for each in constraints if not OBJECTIVES[each.name].falls]
+
+
 def broken(row: Mapping[str, Any], constraints: Iterable[Constraint]) -> str | None:
-    """Return what a trial breaks, in words, or None while it keeps all that is known of it."""
-    constraints = list(constraints)
-    for each in constraints:
+    """Return what a trial breaks for good, in words, or None while there is nothing."""
+    for each in lasting(constraints):
         exceeded = each.violation(row)
         if exceeded is not None and exceeded > 0:
             return f"breaks {each.text}: {float(row[each.name]):.6g}"

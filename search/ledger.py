@@ -20,7 +20,7 @@ from odenas.results import Run
 from odenas.results.pareto import ranking
 from odenas.search.checkpoint import Checkpoints
 from odenas.search.config import SearchConfig
-from odenas.search.constraints import broken, total_violation
+from odenas.search.constraints import broken, lasting, total_violation
 from odenas.search.failures import KINDS, Failure, retries
 from odenas.search.objectives import values_of
 from odenas.search.stopping import RULES, Curve, Setting
@@ -180,7 +180,7 @@ class Ledger:
         return [other for other in self.rows if other <= number - self.lag and other not in self._unfinished]
 
     def _curve(self, number: int) -> Curve:
-        return Curve(self._points[number], total_violation(self.rows[number], self.study.constraints))
+        return Curve(self._points[number], total_violation(self.rows[number], lasting(self.study.constraints)))
 
     def _tell(self, number: int) -> None:
         """Tell the study the ends that the draw of this number is to know."""

@@ -18,34 +18,34 @@ class Objective:
     Args:
         title: heading of its column, for people.
         units: what may follow a number of it, and how many of the table's units that is.
-        exact: whether the scheme and the seed settle it; what a clock measures differs from run to run.
+        falls: whether it may become less while a trial trains; the others are settled before, or only grow.
     """
 
     title: str
     units: Mapping[str, float]
-    exact: bool = True
+    falls: bool = False
 
 
 COUNT = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 
 OBJECTIVES: dict[str, Objective] = {
-    "validation_error": Objective("error", {"": 1.0, "%": 1.0, "dB": 1.0}),
+    "validation_error": Objective("error", {"": 1.0, "%": 1.0}, falls=True),
     "params": Objective("params", COUNT),
     "macs": Objective("MACs", COUNT),
     "evaluations": Objective("f evaluations", COUNT),
-    "latency": Objective("latency ms", {"": 1.0, "ms": 1.0, "us": 1e-3, "µs": 1e-3, "s": 1e3}, exact=False),
-    "seconds": Objective("seconds", {"": 1.0, "s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0}, exact=False),
+    "latency": Objective("latency ms", {"": 1.0, "ms": 1.0, "us": 1e-3, "µs": 1e-3, "s": 1e3}),
+    "seconds": Objective("seconds", {"": 1.0, "s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0}),
 }
 """What can be minimised or constrained, by its column of the trials; `seconds` is the wall time of the training."""
 
 ERROR = "validation_error"
 
 
-def check_objectives(objectives: Iterable[str]) -> None:
-    """Check the names of the objectives.
+def check_objectives(objectives: Iterable[str], constrained: Iterable[str] = ()) -> None:
+    """Check the names of the objectives, beside the names of what has a bound.
 
     Raises:
-        OdenasError: one is unknown or named twice, or the validation error is not among them.
+        OdenasError: one is unknown or named twice, or nothing is asked of the validation error.
     """
     names = list(objectives)
     for name in names:
@@ -53,8 +53,10 @@ def check_objectives(objectives: Iterable[str]) -> None:
             raise unknown("objectives", name, OBJECTIVES)
     if len(set(names)) < len(names):
         raise OdenasError(f"`objectives` names {next(n for n in names if names.count(n) > 1)} twice")
-    if ERROR not in names:
-        raise OdenasError(f"`objectives` is {', '.join(names)}, but must have {ERROR} among them: it says what is best")
+    if ERROR not in [*names, *constrained]:
+        raise OdenasError(
+            f"`objectives` is {', '.join(names)}, but needs {ERROR} too, or a bound on it in `constraints`"
+        )
 
 
 def values_of(row: Mapping[str, Any], objectives: Iterable[str]) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from statistics import fmean, median
 import numpy as np
 
 from odenas.results.pareto import ranking
+from odenas.search.objectives import ERROR
 from odenas.space import OdenasError
 
 
@@ -88,8 +89,12 @@ def check_rule(name: str, objectives: Sequence[str]) -> None:
     """Check that a rule can compare trials with these objectives.
 
     Raises:
-        OdenasError: there are several, and the rule compares one number.
+        OdenasError: there are several, and the rule compares one number; or none of them changes from epoch to epoch.
     """
+    if name != "none" and ERROR not in objectives:
+        raise OdenasError(
+            f"`scheduler` is {name!r}, which compares trials as they train, but {ERROR} is no objective; choose 'none'"
+        )
     if name in ONE_NUMBER and len(objectives) > 1:
         raise OdenasError(
             f"`scheduler` is {name!r}, which compares one number, but there are {len(objectives)} objectives; "

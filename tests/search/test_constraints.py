@@ -52,9 +52,15 @@ def test_a_row_breaks_it_exactly_where_it_exceeds_the_limit(name: str, limit: fl
     one = constraint(f"{name} <= {limit!r}".replace("e+", "e"))
     row = {name: value}
     exceeded = value / one.limit > 1
-    assert (broken(row, [one]) is not None) == exceeded
+    assert (broken(row, [one]) is not None) == (exceeded and name != "validation_error")
     assert (total_violation(row, [one]) > 0) == exceeded
     assert (violations(row, [one])[one.text] > 0) == exceeded
+
+
+def test_an_error_that_may_still_fall_is_broken_at_the_end_alone() -> None:
+    bound = [constraint("validation_error <= 10 %")]
+    assert broken({"validation_error": 50.0}, bound) is None
+    assert total_violation({"validation_error": 50.0}, bound) == 4
 
 
 def test_what_is_not_known_yet_is_not_broken() -> None:

@@ -405,6 +405,7 @@ def in_parallel(ledger: Ledger, workers: int, rng: random.Random) -> pd.DataFram
         {"objectives": ["validation_error", "params"], "constraints": ["params <= 2.6k"]},
         {"objectives": ["params", "validation_error"], "sampler": "nsga2"},
         {"sampler": "cmaes"},
+        {"objectives": ["validation_error", "seconds"], "constraints": ["validation_error <= 30 %"]},
     ],
 )
 def test_the_number_of_workers_changes_nothing(folder: Path, changes: dict[str, Any]) -> None:

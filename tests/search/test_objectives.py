@@ -23,7 +23,7 @@ def test_they_are_read_in_order_and_what_is_not_known_is_worst() -> None:
     [
         (["validation_error", "parms"], "`objectives` is 'parms'.*params"),
         (["validation_error", "macs", "macs"], "`objectives` names macs twice"),
-        (["params"], "must have validation_error among them"),
+        (["params"], "needs validation_error too, or a bound on it"),
     ],
 )
 def test_what_is_wrong_is_one_line(names: list[str], match: str) -> None:

@@ -107,5 +107,8 @@ def test_none_never_stops() -> None:
 def test_the_median_takes_one_objective() -> None:
     check_rule("asha", ["validation_error", "params"])
     check_rule("median", ["validation_error"])
+    check_rule("none", ["params"])
+    with pytest.raises(OdenasError, match="`scheduler` is 'asha', which compares trials as they train"):
+        check_rule("asha", ["params"])
     with pytest.raises(OdenasError, match="`scheduler` is 'median', which compares one number"):
         check_rule("median", ["validation_error", "params"])
