@@ -24,7 +24,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile $(ARGS)
 
 slow: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m slow -n auto --dist loadfile $(ARGS)
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

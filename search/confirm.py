@@ -12,9 +12,9 @@ import pandas as pd
 from odenas.results import Run, leaderboard
 from odenas.search.checkpoint import Checkpoints
 from odenas.search.config import SearchConfig
-from odenas.search.ledger import provenance
 from odenas.search.progress import Progress
 from odenas.search.retraining import Job, checkpoint_name, is_of_the_machine, retrain_all
+from odenas.search.trial_row import provenance
 from odenas.space import Scheme, describe, scheme
 
 

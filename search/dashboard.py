@@ -25,7 +25,7 @@ from odenas.search.data import metric_of
 from odenas.search.figures import heading
 from odenas.search.metric import Metric
 from odenas.search.objectives import values_of
-from odenas.search.samplers import distributions
+from odenas.search.own_samplers import distributions
 from odenas.search.study import STATES
 from odenas.space import OdenasError
 

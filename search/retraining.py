@@ -19,9 +19,9 @@ from odenas.search.checkpoint import Checkpoints
 from odenas.search.config import SearchConfig
 from odenas.search.data import dataset, load_test
 from odenas.search.failures import KINDS, Failure, failure_of, retries
-from odenas.search.ledger import now
 from odenas.search.train import Judgement, evaluate, network_state, to
 from odenas.search.trial import device, make_network, task_for, test_columns, train_trial
+from odenas.search.trial_row import now
 from odenas.space import OdenasError, Scheme
 
 Job = tuple[Scheme, int]

@@ -13,7 +13,8 @@ from optuna.trial import FixedTrial, TrialState, create_trial
 from odenas.search.config import SearchConfig
 from odenas.search.constraints import constraint, violations
 from odenas.search.objectives import values_of
-from odenas.search.samplers import SAMPLERS, ask, distributions, set_constraints
+from odenas.search.own_samplers import distributions
+from odenas.search.samplers import SAMPLERS, ask, set_constraints
 from odenas.search.stopping import Curve
 from odenas.space import Scheme, scheme
 

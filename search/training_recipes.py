@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from odenas.nets.named_networks import NamedNetwork
 from odenas.nets.published_recipes import recipe_on
-from odenas.search.config import BUDGETS
 from odenas.search.data import dataset
+from odenas.search.presets import BUDGETS
 from odenas.search.recipe import Recipe
 from odenas.search.tasks import task_of
 from odenas.space import OdenasError

@@ -21,7 +21,6 @@ from odenas.search.data import dataset, load_test, metric_of
 from odenas.search.data import load as load_data
 from odenas.search.driver import exclusive
 from odenas.search.image_folder import short_name
-from odenas.search.ledger import first_row, now
 from odenas.search.log_file import logging_to
 from odenas.search.recipe import Recipe
 from odenas.search.train import Judgement, evaluate, network_state, to
@@ -29,6 +28,7 @@ from odenas.search.training_progress import TrainingProgress
 from odenas.search.training_recipes import recipe_for, recipe_of
 from odenas.search.training_report import show_plan
 from odenas.search.trial import device, make_network, shape_of, task_for, test_columns, train_trial
+from odenas.search.trial_row import first_row, now
 from odenas.space import OdenasError, Scheme
 from odenas.space.errors import integer
 

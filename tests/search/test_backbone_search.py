@@ -23,8 +23,9 @@ from odenas.nets.stepper import stepper_of
 from odenas.results import Run, load
 from odenas.search import driver, exporting, terminal
 from odenas.search.budget import parameter_budget
-from odenas.search.config import TWO_STEP, SearchConfig, read_config
+from odenas.search.config import SearchConfig, read_config
 from odenas.search.given_backbone import check_space, given_parameters
+from odenas.search.presets import TWO_STEP
 from odenas.search.retraining import retrain
 from odenas.search.trial import macs, make_network, read_checkpoint, train_trial
 from odenas.space import Blocks, OdenasError, Scheme, SearchSpace, scheme

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from odenas.search.config import BUDGETS, FIRST, MAY_CHANGE, Confirmation, Sampler, Scheduler, SearchConfig, read_config
+from odenas.search.config import MAY_CHANGE, Confirmation, Sampler, Scheduler, SearchConfig, read_config
 from odenas.search.data import DATASETS
+from odenas.search.presets import BUDGETS, FIRST
 from odenas.search.recipe import Recipe
 from odenas.search.samplers import SAMPLERS
 from odenas.search.stopping import RULES

@@ -16,9 +16,9 @@ from odenas.search.config import SearchConfig
 from odenas.search.confirm import configuration_of, confirm, confirmation_seeds, contenders, unconfirmed
 from odenas.search.driver import nothing_left
 from odenas.search.exporting import winner
-from odenas.search.ledger import trial_seed
 from odenas.search.progress import Progress
 from odenas.search.retraining import checkpoint_name
+from odenas.search.trial_row import trial_seed
 from odenas.space import OdenasError, Scheme, Stochasticity, describe, scheme
 
 DEPTH = Stochasticity("depth", 0.2)

@@ -16,7 +16,8 @@ from odenas.results import Run, load
 from odenas.results.journal import Journal
 from odenas.search.config import SearchConfig
 from odenas.search.failures import Failure
-from odenas.search.ledger import Draw, Ledger, trial_seed
+from odenas.search.ledger import Draw, Ledger
+from odenas.search.trial_row import trial_seed
 from odenas.space import Scheme, SearchSpace, describe, scheme
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

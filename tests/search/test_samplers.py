@@ -14,13 +14,14 @@ import pytest
 from optuna.trial import TrialState
 
 from odenas.search import samplers
-from odenas.search.config import TWO_STEP, SearchConfig
+from odenas.search.config import SearchConfig
+from odenas.search.own_samplers import distributions
+from odenas.search.presets import TWO_STEP
 from odenas.search.samplers import (
     SAMPLERS,
     ask,
     check_sampler,
     constraints_of,
-    distributions,
     set_constraints,
 )
 from odenas.space import OdenasError, Scheme, SearchSpace, scheme

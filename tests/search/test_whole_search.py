@@ -250,7 +250,7 @@ def finish(shell: Shell, name: str) -> Run:
 
 def outcome(run: Run) -> list[pd.DataFrame]:
     """Return what a run's tables say but for times and places."""
-    clocks = ["seconds", "started", "finished", "hostname", "attempts"]
+    clocks = ["seconds", "started", "finished", "hostname", "attempts", "commit"]
     return [
         table.drop(columns=clocks, errors="ignore")
         for table in (run.trials, run.epochs, run.coefficients, run.confirmations)
@@ -278,11 +278,11 @@ def check_like(run: Run, undisturbed: Run) -> None:
 def test_a_search_killed_ten_times_ends_like_one_undisturbed(shell: Shell, longer: Path, undisturbed: Run) -> None:
     rng = random.Random(time.time_ns())
     for _ in range(10):
-        before = len((longer / "killed" / "epochs.jsonl").read_bytes()) if (longer / "killed").exists() else 0
+        epochs = longer / "killed" / "epochs.jsonl"
+        before = len(epochs.read_bytes()) if epochs.exists() else 0
         process = begin(shell, "killed")
         # While Ray starts, before and in the midst of trials, and between the phases.
         deadline = time.monotonic() + rng.choice([rng.uniform(0, 12), 60])
-        epochs = longer / "killed" / "epochs.jsonl"
         while process.poll() is None and time.monotonic() < deadline:
             if epochs.exists() and len(epochs.read_bytes()) > before + rng.randint(0, 600):
                 time.sleep(rng.random())
@@ -331,34 +331,41 @@ def small_disk(longer: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("trouble", "words"), [("full", "No space left on device"), ("read-only", "Read-only file system")]
-)
-def test_a_disk_that_takes_no_more_ends_it_with_one_line_and_nothing_lost(
-    shell: Shell, small_disk: Path, undisturbed: Run, trouble: str, words: str
-) -> None:
-    def remount(options: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{options}", small_disk], check=True)
+def remount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
 
-    if trouble == "read-only":
-        remount("size=50m")
-    process = begin(shell, "disk/run")
-    if trouble == "read-only":
-        wait_for(partial(has_epochs, small_disk / "run", 2), process)
-        remount("ro")
-    done = shell.end(process)
+
+def check_refused(done: subprocess.CompletedProcess[str], words: str) -> None:
+    """Check that a command ended with one line that says why."""
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("odenas: ")
     assert words in line
-    if trouble == "read-only":
-        refused = shell("search", "longer.toml", "--run", "disk/run")
-        assert refused.returncode == 2
-        assert len(refused.stderr.splitlines()) == 1
-        assert words in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_it_with_one_line_and_nothing_lost(shell: Shell, small_disk: Path, undisturbed: Run) -> None:
+    check_refused(shell.end(begin(shell, "disk/run")), "No space left on device")
     assert load(small_disk / "run").trials["status"].isin(["RUNNING", "COMPLETE", "PRUNED"]).all()
-    remount("size=50m" if trouble == "full" else "rw")
+    remount(small_disk, "size=50m")
+    check_like(finish(shell, "disk/run"), undisturbed)
+
+
+@pytest.mark.slow
+def test_a_folder_made_read_only_is_refused_with_one_line_and_nothing_lost(
+    shell: Shell, small_disk: Path, undisturbed: Run
+) -> None:
+    remount(small_disk, "size=50m")
+    process = begin(shell, "disk/run")
+    wait_for(partial(has_epochs, small_disk / "run", 2), process)
+    shell.note(process.pid)
+    process.kill()
+    process.communicate()
+    assert shell.settled()
+    remount(small_disk, "ro")
+    check_refused(shell("search", "longer.toml", "--run", "disk/run"), "Read-only file system")
+    assert shell("results", "disk/run").returncode == 0
+    remount(small_disk, "rw")
     check_like(finish(shell, "disk/run"), undisturbed)
 
 
