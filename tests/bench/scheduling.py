@@ -219,8 +219,8 @@ def main() -> None:
     shares, length = sorted(run["share"] for run in runs), median(run["length"] for run in runs)
     console.print(
         f"\nOf workers × wall time, from the first epoch until the last trial is handed out, "
-        f"{100 * median(shares):.1f} % ({100 * shares[0]:.1f}, {100 * shares[-1]:.1f}) is spent in epochs (aim ≥ 92): {given.training} trials of "
-        f"{length:.0f} s, {given.repeats} runs."
+        f"{100 * median(shares):.1f} % ({100 * shares[0]:.1f}, {100 * shares[-1]:.1f}) is spent in epochs (aim ≥ 92): "
+        f"{given.training} trials of {length:.0f} s, {given.repeats} runs."
     )
 
 
