@@ -26,10 +26,11 @@ SIZE: dict[str, Any] = {
     "data": "fashion-mnist",
     "depth": 14,
     "width": 4,
-    "train_size": 1000,
+    "train_size": 1500,
     "epochs": 4,
     "scheduler": "none",
-    "recipe": {"batch_size": 32},
+    # At 0.05 the seeds of a scheme differ by about one point, at the usual 0.1 by ten.
+    "recipe": {"batch_size": 32, "learning_rate": 0.05},
     "confirm": {"seeds": 0},
 }
 SEARCHES: dict[str, dict[str, Any]] = {

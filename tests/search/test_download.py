@@ -145,7 +145,7 @@ def refuses(request: Request, start: int) -> None:
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Host]]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(module, "CONNECTION_SECONDS", 1.0)
+    monkeypatch.setattr(module, "CONNECTION_SECONDS", 3.0)
     hosts = []
 
     def start(*answers: Answer) -> Host:
@@ -237,7 +237,7 @@ def test_a_silent_host_costs_seconds_and_what_came_is_kept(serve: Serve, tmp_pat
     begun = time.monotonic()
     with pytest.raises(Unavailable, match=r"^timed out$"):
         obtained(host, tmp_path)
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 20
     assert host.starts == [0, 5000]
     assert (tmp_path / "file.bin.part").read_bytes() == CONTENT[:5000]
     # The next host goes on from there.
