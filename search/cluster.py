@@ -97,6 +97,7 @@ def cluster(address: str | None) -> Iterator[dict[str, float]]:
 def _start(stack: ExitStack, _: str | None) -> None:
     """Start a local Ray until the stack is left."""
     folder = stack.enter_context(scratch())
+    forget_token()  # of a Ray that this process used before
     stack.callback(forget_token)
     stack.enter_context(_environment(QUIET | ROTATION | token()))
     try:
