@@ -11,7 +11,7 @@ from odenas.search.augment import augment
 from odenas.search.dataset import DataSet
 from odenas.search.image_folder import ImageFiles
 from odenas.search.images import Images, Split
-from odenas.search.tasks import Batch, task_of
+from odenas.search.tasks import Batch, batch_count, task_of
 
 EVALUATION_BATCH = 1000
 
@@ -67,12 +67,6 @@ class Resident:
         for start in range(0, len(self), EVALUATION_BATCH):
             chosen = slice(start, start + EVALUATION_BATCH)
             yield Images(self.images.images[chosen], self.images.labels[chosen])
-
-
-def batch_count(count: int, size: int) -> int:
-    """Return the number of batches of an epoch; a single image left over is left out: batch norm needs two."""
-    batches = -(-count // size)
-    return batches - 1 if batches > 1 and count % size == 1 else batches
 
 
 def batches_of(split: Split, data_set: DataSet) -> Batches:

@@ -23,12 +23,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from odenas.search.batches import batch_count
 from odenas.search.dataset import DataSet
 from odenas.search.image_folder import ImageFiles
 from odenas.search.images import Images
 from odenas.search.sources import Report
-from odenas.search.tasks import WHOLE, Batch, task_of
+from odenas.search.tasks import WHOLE, Batch, batch_count, task_of
 from odenas.space.errors import OdenasError
 
 MOST_DECODERS = 4

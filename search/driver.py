@@ -61,12 +61,8 @@ def search(config: SearchConfig, console: Console | None = None, sampler: BaseSa
     budget = parameter_budget(config)
     load_data(config.data, train_size=config.train_size, seed=config.seed, report=ConsoleReport(console))
     check_address(config.address)
-    place = place_in(check_storage(config.storage), config.folder) if config.storage else None
-    if place:
-        recovered(config.folder, place)
-    with recording(config) as run, mirrored(run, place) if place else nullcontext():
+    with opened(config) as (run, checkpoints):
         if not nothing_left(run, config):
-            checkpoints = Checkpoints(checkpoints_of(place or str(run.path.absolute())))
             _go_on(run, config, budget, checkpoints, console, sampler)
     return run
 
@@ -175,3 +171,16 @@ def recording(config: SearchConfig, argument: str = "--run") -> Iterator[Run]:
         optuna.logging.enable_propagation()
         with logging_to(run.log):
             yield run
+
+
+@contextmanager
+def opened(config: SearchConfig, argument: str = "--run") -> Iterator[tuple[Run, Checkpoints]]:
+    """Open the run folder as `recording` does, and its storage, if it has one; yield the run and its checkpoints.
+
+    Where the storage knows more of the run than the folder, that is brought back; the storage then follows the folder.
+    """
+    place = place_in(check_storage(config.storage), config.folder) if config.storage else None
+    if place:
+        recovered(config.folder, place)
+    with recording(config, argument) as run, mirrored(run, place) if place else nullcontext():
+        yield run, Checkpoints(checkpoints_of(place or str(run.path.absolute())))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from odenas.search.config import SearchConfig
+from odenas.space import OdenasError
 
 TRACEBACK_LINES = 12
 AS_CONFIGURED = None
@@ -59,6 +60,14 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: " in str(error):
         return Failure("out of memory", "out of memory", text)
     return Failure("exception", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", text)
+
+
+def unwritable(place: str, reason: str) -> OdenasError:
+    """Return what ends a search whose trainings cannot save their state: it says nothing of a trial."""
+    return OdenasError(
+        f"`--run` keeps its checkpoints in {place}, which cannot be written: {reason}; mend that, and the same command "
+        "goes on"
+    )
 
 
 def retries(kind: str, config: SearchConfig) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 import pandas as pd
@@ -11,19 +10,15 @@ from rich.console import Console
 from odenas.results import Run, leaderboard, load
 from odenas.results.wording import counted
 from odenas.search.budget import parameter_budget
-from odenas.search.checkpoint import Checkpoints
 from odenas.search.cluster import check_address, cluster
 from odenas.search.compilation import check_compiler
 from odenas.search.config import SearchConfig
 from odenas.search.confirm import configuration_of, confirm, unconfirmed
 from odenas.search.data import load as load_data
 from odenas.search.data import metric_of
-from odenas.search.driver import recording
-from odenas.search.mirror import mirrored, recovered
+from odenas.search.driver import opened
 from odenas.search.nodes import prepare_nodes
 from odenas.search.progress import Progress
-from odenas.search.storage import check_storage, checkpoints_of
-from odenas.search.storage import place as place_in
 from odenas.search.transfer import ConsoleReport
 from odenas.search.tune import workers
 from odenas.space import OdenasError
@@ -61,10 +56,7 @@ def reevaluate(
     report = ConsoleReport(console)
     load_data(config.data, train_size=config.train_size, seed=config.seed, report=report)
     check_address(config.address)
-    place = place_in(check_storage(config.storage), config.folder) if config.storage else None
-    if place:
-        recovered(config.folder, place)
-    with recording(configuration_of(run), "RUN"), mirrored(run, place) if place else nullcontext():
+    with opened(configuration_of(run), "RUN") as (run, checkpoints):
         _check_trials(run)
         if left := _unfinished(run, config):
             report(f"{left} Those that are best so far are retrained.")
@@ -72,7 +64,6 @@ def reevaluate(
             with cluster(config.address) as resources:
                 prepare_nodes(config, report)
                 count, title = workers(config, resources), _title(run, config, budget)
-                checkpoints = Checkpoints(checkpoints_of(place or str(run.path.absolute())))
                 metric = metric_of(config.data)
                 with Progress(_rows(run), config.trials, title, console, metric, config.objectives) as progress:
                     confirm(run, config, budget, progress, count, checkpoints)

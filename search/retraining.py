@@ -18,11 +18,11 @@ import torch
 from odenas.search.checkpoint import Checkpoints
 from odenas.search.config import SearchConfig
 from odenas.search.data import dataset, load_test
-from odenas.search.failures import KINDS, Failure, failure_of, retries
+from odenas.search.failures import KINDS, Failure, failure_of, retries, unwritable
 from odenas.search.train import Judgement, evaluate, network_state, to
 from odenas.search.trial import device, make_network, task_for, test_columns, train_trial
 from odenas.search.trial_row import now
-from odenas.space import OdenasError, Scheme
+from odenas.space import Scheme
 
 Job = tuple[Scheme, int]
 """A scheme and a seed."""
@@ -94,10 +94,7 @@ def retrain_all(
         result = _result(done)
         kind = result.pop("kind", None)
         if unsaved := result.pop("unsaved", None):
-            raise OdenasError(
-                f"`--run` keeps its checkpoints in {place}, which cannot be written: {unsaved}; mend that, and the "
-                "same command goes on"
-            )
+            raise unwritable(place, unsaved)
         if kind is not None and attempts[job, kind] < retries(kind, config):
             attempts[job, kind] += 1
             (alone if KINDS[kind].alone else waiting).append(job)

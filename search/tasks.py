@@ -51,6 +51,12 @@ class Task:
     labels: str
 
 
+def batch_count(count: int, size: int) -> int:
+    """Return the number of batches of an epoch; a single image left over is left out: batch norm needs two."""
+    batches = -(-count // size)
+    return batches - 1 if batches > 1 and count % size == 1 else batches
+
+
 def task_of(data_set: DataSet) -> Task:
     """Return the task of a data set."""
     return TASKS[data_set.task]

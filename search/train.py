@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from odenas.search.batches import Batches, batch_count, batches_of
+from odenas.search.batches import Batches, batches_of
 from odenas.search.data import Data
 from odenas.search.dataset import DataSet
 from odenas.search.ema import WeightAverage
 from odenas.search.images import Split
 from odenas.search.recipe import Recipe
-from odenas.search.tasks import task_of
+from odenas.search.tasks import batch_count, task_of
 
 
 class NonFiniteLoss(ArithmeticError):

@@ -16,7 +16,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from odenas.search.config import SearchConfig
-from odenas.search.failures import TRACEBACK_LINES, Failure
+from odenas.search.failures import TRACEBACK_LINES, Failure, unwritable
 from odenas.search.ledger import Ledger
 from odenas.search.progress import Progress
 from odenas.search.scratch import scratch
@@ -57,10 +57,7 @@ class LedgerSearcher(Searcher):
         """Note what an attempt reports, the same once; return whether it is to stop."""
         number, told = self.numbers[trial_id], json.loads(result["told"])
         if "unsaved" in told:
-            raise OdenasError(
-                f"`--run` keeps its checkpoints in {self.ledger.checkpoints.place}, which cannot be written: "
-                f"{told['unsaved']}; mend that, and the same command goes on"
-            )
+            raise unwritable(self.ledger.checkpoints.place, told["unsaved"])
         if "kind" in told:
             self.failures[trial_id] = Failure(told["kind"], told["reason"], told["failure"])
             return True

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from odenas.search.batches import EVALUATION_BATCH, Resident, batch_count, batches_of
+from odenas.search.batches import EVALUATION_BATCH, Resident, batches_of
 from odenas.search.data import DATASETS
 from odenas.search.dataset import normalise
 from odenas.search.images import Images
+from odenas.search.tasks import batch_count
 
 ROW = replace(DATASETS["digits"], pad=0, flip=False)
 

@@ -1,28 +1,11 @@
 """How fast trials end, and how a time is written."""
 
 import random
-import time
 
 import pytest
+from clock import Clock
 
 from odenas.search.pace import RECENT, Pace, duration
-
-
-class Clock:
-    """A clock that the test sets."""
-
-    now = 5000.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(time, "monotonic", clock)
-    return clock
 
 
 def test_what_was_done_before_says_nothing(clock: Clock) -> None:

@@ -4,11 +4,11 @@ import io
 import itertools
 import random
 import re
-import time
 from typing import Any
 
 import numpy as np
 import pytest
+from clock import Clock
 from rich.console import Console
 
 from odenas.results.pareto import fronts
@@ -30,23 +30,6 @@ ROWS = {
     6: row(6, "RUNNING"),
     7: row(7, "COMPLETE", 5.125),
 }
-
-
-class Clock:
-    """A clock that the test sets."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(time, "monotonic", clock)
-    return clock
 
 
 def plain() -> tuple[Console, io.StringIO]:

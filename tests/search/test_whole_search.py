@@ -288,9 +288,7 @@ def test_a_search_killed_ten_times_ends_like_one_undisturbed(shell: Shell, longe
                 time.sleep(rng.random())
                 break
             time.sleep(0.02)
-        shell.note(process.pid)
-        process.kill()
-        process.communicate()
+        shell.kill(process)
     assert load(longer / "killed").trials["status"].isin(["RUNNING", "COMPLETE", "PRUNED"]).all()
     check_like(finish(shell, "killed"), undisturbed)
 
@@ -299,9 +297,7 @@ def test_a_search_killed_ten_times_ends_like_one_undisturbed(shell: Shell, longe
 def test_a_damaged_checkpoint_costs_an_epoch_and_no_more(shell: Shell, longer: Path, undisturbed: Run) -> None:
     process = begin(shell, "damaged")
     wait_for(partial(has_epochs, longer / "damaged", 3), process)
-    shell.note(process.pid)
-    process.kill()
-    process.communicate()
+    shell.kill(process)
     for path in (longer / "damaged" / "checkpoints").glob("?????.safetensors"):
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
@@ -362,9 +358,7 @@ def test_a_folder_made_read_only_is_refused_with_one_line_and_nothing_lost(
     remount(small_disk, "size=50m")
     process = begin(shell, "disk/run")
     wait_for(partial(has_epochs, small_disk / "run", 2), process)
-    shell.note(process.pid)
-    process.kill()
-    process.communicate()
+    shell.kill(process)
     remount(small_disk, "ro")
     check_refused(shell("search", "longer.toml", "--run", "disk/run"), "Read-only file system")
     assert shell("results", "disk/run").returncode == 0

@@ -43,6 +43,12 @@ class Shell:
         """Run a command to its end."""
         return self.end(self.start(*arguments))
 
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        """Kill a command, which has no time to say a word, and remember what it leaves behind."""
+        self.note(process.pid)
+        process.kill()
+        process.communicate()
+
     def note(self, pid: int) -> dict[int, str]:
         """Remember a process and all that descend from it; return what each of them runs."""
         table = processes()
